@@ -1,0 +1,81 @@
+"""Turn ``keep`` into numbers of tokens."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypeAlias
+
+Keep: TypeAlias = "int | float"
+
+
+def check_keep(keep: Keep, name: str = "keep") -> Keep:
+    """Validate a strength.
+
+    Parameters
+    ----------
+    keep : float or int
+        Float in (0, 1]: share of each image's tokens. Int >= 1: tokens per image.
+    name : str
+        How the user called the value, for the message.
+
+    Returns
+    -------
+    float or int
+        The value as given.
+
+    Raises
+    ------
+    TypeError
+        Not a number (or a bool).
+    ValueError
+        A number outside the allowed range.
+    """
+    if isinstance(keep, bool) or not isinstance(keep, (int, float)):
+        raise TypeError(
+            f"{name}={keep!r} is a {type(keep).__name__}; pass a float in (0, 1] (share of each image's tokens) "
+            "or an int >= 1 (tokens per image)."
+        )
+    if isinstance(keep, int):
+        if keep < 1:
+            raise ValueError(
+                f"{name}={keep} is not allowed: an int is a number of tokens per image and must be >= 1; "
+                "for a share pass a float in (0, 1]."
+            )
+        return keep
+    if math.isnan(keep) or not 0.0 < keep <= 1.0:
+        hint = ""
+        if keep > 1:
+            hint = f" For {keep:g} tokens per image pass {name}={int(keep)}"
+            hint += f"; for {keep:g} % pass {name}={keep / 100:g}." if keep <= 100 else "."
+        raise ValueError(f"{name}={keep!r} is not allowed: a float is a share and must lie in (0, 1].{hint}")
+    return keep
+
+
+def keep_count(keep: Keep, n: int) -> int:
+    """Tokens kept out of ``n``: ``round(keep * n)`` (half to even, at least 1) for a share, ``min(keep, n)`` for a count.
+
+    Zero tokens stay zero.
+    """
+    if n <= 0:
+        return 0
+    if isinstance(keep, int):
+        return min(keep, n)
+    return min(n, max(1, round(keep * n)))
+
+
+def split_evenly(total: int, sizes: Sequence[int]) -> list[int]:
+    """Share a count between groups: ``floor(total / len)`` each, the remainder to the first groups, never above a group's size.
+
+    What a full group cannot take goes to the next groups with room, so that ``sum(result) == min(total, sum(sizes))``.
+    """
+    shares = [0] * len(sizes)
+    left = min(total, sum(sizes))
+    while left > 0:
+        open_groups = [i for i, size in enumerate(sizes) if shares[i] < size]
+        base, extra = divmod(left, len(open_groups))
+        for rank, i in enumerate(open_groups):
+            take = min(base + (rank < extra), sizes[i] - shares[i])
+            shares[i] += take
+            left -= take
+    return shares

@@ -1,0 +1,188 @@
+"""Where tokens are: packings, segments of the decoder, and the geometry of images inside a sequence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+
+class Role(IntEnum):
+    """What one visual token stands for."""
+
+    PATCH = 0
+    NEWLINE = 1
+    CLASS = 2
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Ragged gather of the columns of a batch, right-aligned: ``[B, L] -> [B, K]``.
+
+    Parameters
+    ----------
+    index : LongTensor [B, K]
+        Old column of every new column (padding points at some real column).
+    valid : BoolTensor [B, K] or None
+        Which new columns are real; None when all are.
+    length : int
+        L, the number of old columns.
+    """
+
+    index: Tensor
+    valid: Tensor | None
+    length: int
+
+    @classmethod
+    def build(cls, keep: Tensor) -> Packing:
+        """Pack the columns where ``keep`` (bool [B, L]) is true; rows with fewer kept columns get padding on the left."""
+        counts = keep.sum(1)
+        width = int(counts.max())
+        # a stable sort of the flags moves the kept columns to the right end and leaves their order alone
+        order = torch.argsort(keep.to(torch.int8), dim=1, stable=True)
+        index = order[:, keep.shape[1] - width :]
+        valid = torch.arange(width, device=keep.device)[None] >= (width - counts)[:, None]
+        return cls(index, None if bool(valid.all()) else valid, keep.shape[1])
+
+    @property
+    def width(self) -> int:
+        """K, the number of new columns."""
+        return self.index.shape[1]
+
+    def take(self, x: Tensor, dim: int = 1) -> Tensor:
+        """Gather along ``dim``; the batch is dimension ``dim - 1``, a batch of one is broadcast."""
+        index = self.index.to(x.device)
+        if index.shape[0] == 1 and x.shape[dim - 1] == 1:
+            return x.index_select(dim, index[0])
+        if x.shape[dim - 1] == 1:
+            x = x.expand(*x.shape[: dim - 1], index.shape[0], *x.shape[dim:])
+        view = index.view(*([1] * (dim - 1)), *index.shape, *([1] * (x.ndim - dim - 1)))
+        shape = (*x.shape[:dim], index.shape[1], *x.shape[dim + 1 :])
+        return torch.gather(x, dim, view.expand(shape))
+
+    def take_mask(self, mask: Tensor, past: int = 0) -> Tensor:
+        """Gather a prepared 4-D mask ``[B or 1, H or 1, L, past + L]`` on queries and new keys and close the padding."""
+        batch, index = self.index.shape[0], self.index.to(mask.device)
+        mask = mask.expand(batch, *mask.shape[1:])
+        rows = index[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3])
+        mask = mask.gather(2, rows)
+        cols = index[:, None, None, :].expand(-1, mask.shape[1], mask.shape[2], -1)
+        new = mask[..., past : past + self.length].gather(3, cols)
+        if self.valid is not None:
+            # a padding row must still see something, or its softmax is NaN and poisons nothing but looks like a bug
+            valid = self.valid.to(mask.device)
+            hidden = ~valid[:, None, None, :] & valid[:, None, :, None]
+            shut = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
+            new = new.masked_fill(hidden, shut)
+            own = torch.eye(self.width, dtype=torch.bool, device=mask.device)[None, None] & ~valid[:, None, :, None]
+            new = new.masked_fill(own, True if mask.dtype == torch.bool else 0.0)
+        return torch.cat([mask[..., :past], new], -1)
+
+    def then(self, inner: Packing) -> Packing:
+        """Compose: ``self`` maps L to K columns, ``inner`` maps those K to fewer."""
+        index = self.index.gather(1, inner.index)
+        valid = inner.valid
+        if self.valid is not None:
+            outer = self.valid.gather(1, inner.index)
+            valid = outer if valid is None else outer & valid
+        return Packing(index, valid, self.length)
+
+    def restore(self, x: Tensor) -> Tensor:
+        """Scatter ``[B, K, ...]`` back to ``[B, L, ...]``: a dropped column repeats the last kept column before it.
+
+        That is what a loss over shifted labels needs: the token after an image is predicted from the last kept image
+        token. Columns before the first kept one repeat the first.
+        """
+        return x.gather(1, self._source(x.device).view(*self._shape(), *([1] * (x.ndim - 2))).expand(-1, -1, *x.shape[2:]))
+
+    def _shape(self) -> tuple[int, int]:
+        return self.index.shape[0], self.length
+
+    def _source(self, device: torch.device) -> Tensor:
+        index = self.index.to(device)
+        kept = torch.zeros(self._shape(), dtype=torch.long, device=device)
+        ones = torch.ones_like(index) if self.valid is None else self.valid.to(device).long()
+        kept.scatter_add_(1, index, ones)
+        padding = 0 if self.valid is None else (~self.valid.to(device)).sum(1, keepdim=True)
+        return (kept.cumsum(1) - 1).clamp_min(0) + padding
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What decoder layers from ``start`` on see of the columns of one forward.
+
+    ``packing`` maps the columns of that forward to physical ones (None: untouched); ``valid`` bool [B, K] marks real
+    columns (None: all).
+    """
+
+    start: int
+    packing: Packing | None
+    valid: Tensor | None
+    width: int
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One image, one video or one image with its tiles, as the encoder produced it.
+
+    Parameters
+    ----------
+    modality : {"image", "video"}
+    length : int
+        Number of feature rows n.
+    grid : tuple of int (t, h, w) or None
+        Lattice of the tokens when it is a plain one, ``t * h * w == n``.
+    part : LongTensor [n] or None
+        Partition (tile, frame) of each row; None means frames of ``grid`` or a single partition.
+    cell : LongTensor [n] or None
+        Raster index of each row inside its own partition, -1 for newline rows.
+    role : LongTensor [n] or None
+        :class:`Role` of each row, None means all patches.
+    part_grids : tuple of (h, w)
+        Lattice of every partition, in the order of ``part``.
+    info : dict
+        Facts of the family that methods or pictures may read (image size, tile boxes, ...).
+    """
+
+    modality: str
+    length: int
+    grid: tuple[int, int, int] | None = None
+    part: Tensor | None = None
+    cell: Tensor | None = None
+    role: Tensor | None = None
+    part_grids: tuple[tuple[int, int], ...] = ()
+    info: dict = field(default_factory=dict)
+
+    def filled(self) -> Unit:
+        """Return the same unit with every optional tensor present (CPU)."""
+        n = self.length
+        role = self.role if self.role is not None else torch.zeros(n, dtype=torch.long)
+        part, cell, grids = self.part, self.cell, self.part_grids
+        if part is None and self.grid is not None:
+            t, h, w = self.grid
+            part = torch.arange(t).repeat_interleave(h * w)
+            cell = torch.arange(h * w).repeat(t)
+            grids = ((h, w),) * t
+        if part is None:
+            part = torch.zeros(n, dtype=torch.long)
+        if cell is None:
+            cell = torch.arange(n)
+        return replace(self, part=part, cell=cell, role=role, part_grids=grids or ((1, n),))
+
+
+@dataclass(frozen=True)
+class VisualSpan:
+    """Where one unit lies in the batch: ``cols`` LongTensor [n] are its columns in row ``row``.
+
+    ``image`` counts the units of the row from 0; ``start`` is the unit's first row in the encoder's record, whose
+    statistics are kept per feature row.
+    """
+
+    row: int
+    image: int
+    unit: Unit
+    cols: Tensor
+    start: int
+    record: int

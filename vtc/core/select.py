@@ -1,0 +1,75 @@
+"""Selection operators the methods share. Indices come back in ascending order, ties go to the lower index."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .budget import Keep, keep_count, split_evenly
+from .layout import Role
+
+
+def require_finite(x: Tensor, what: str) -> None:
+    """Raise a ValueError when ``x`` holds NaN or Inf: a selection made of them would be an accident."""
+    if not bool(torch.isfinite(x).all()):
+        bad = int((~torch.isfinite(x)).sum())
+        raise ValueError(
+            f"{what} hold {bad} NaN or Inf values of {x.numel()}. Half-precision overflow in the vision tower is the "
+            "usual cause: load the model in bfloat16 or float32."
+        )
+
+
+def topk_indices(scores: Tensor, k: int) -> Tensor:
+    """Indices of the ``k`` largest scores, ascending; equal scores go to the lower index.
+
+    Parameters
+    ----------
+    scores : Tensor [N]
+        Any float dtype; compared in fp32 (fp64 stays).
+    k : int
+        ``k >= N`` keeps everything.
+
+    Returns
+    -------
+    LongTensor [min(k, N)]
+    """
+    n = scores.shape[0]
+    if k >= n:
+        return torch.arange(n, device=scores.device)
+    require_finite(scores, "The scores of the visual tokens")
+    if scores.dtype in (torch.float16, torch.bfloat16):
+        scores = scores.float()
+    return scores.sort(descending=True, stable=True).indices[:k].sort().values
+
+
+def part_budgets(keep: Keep, sizes: list[int]) -> list[int]:
+    """Tokens per partition: a share applies to every partition alone, a count is split evenly, remainder first."""
+    if isinstance(keep, int):
+        return split_evenly(keep, sizes)
+    return [keep_count(keep, n) for n in sizes]
+
+
+def topk_by_part(scores: Tensor, part: Tensor, role: Tensor, keep: Keep, keep_newlines: bool = False) -> Tensor:
+    """Top-k inside every partition (tile, frame) of an image.
+
+    Parameters
+    ----------
+    scores : Tensor [N]
+        NaN is allowed where ``role`` is not a patch.
+    part, role : LongTensor [N]
+    keep : float or int
+        See :func:`part_budgets`; counts patches only.
+    keep_newlines : bool
+        Keep all newline rows, on top of the budget; otherwise drop them.
+
+    Returns
+    -------
+    LongTensor [K], ascending
+    """
+    patches = role == Role.PATCH
+    groups = [((part == p) & patches).nonzero(as_tuple=True)[0] for p in part[patches].unique().tolist()]
+    budgets = part_budgets(keep, [len(g) for g in groups])
+    kept = [g[topk_indices(scores[g], k)] for g, k in zip(groups, budgets, strict=True)]
+    if keep_newlines:
+        kept.append((~patches).nonzero(as_tuple=True)[0])
+    return torch.cat(kept).sort().values

@@ -1,0 +1,85 @@
+"""Registry of the methods: every module of this package that holds a :class:`Method` is one, found by file name."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import inspect
+import pkgutil
+from importlib.metadata import entry_points
+from typing import Any
+
+from .base import Method
+
+_HELPERS = {"base"}
+
+
+@functools.cache
+def _modules() -> dict[str, str]:
+    names = (m.name for m in pkgutil.iter_modules(__path__))
+    return {n.replace("_", "-"): f"{__name__}.{n}" for n in names if n not in _HELPERS and not n.startswith("_")}
+
+
+@functools.cache
+def _plugins() -> dict[str, Any]:
+    return {e.name: e for e in entry_points(group="vtc.methods")}
+
+
+def list_methods() -> list[str]:
+    """Names of all methods, built in and from installed packages (entry point group ``vtc.methods``), sorted."""
+    return sorted({*_modules(), *_plugins()})
+
+
+@functools.cache
+def method_class(name: str) -> type[Method]:
+    """Class of the method ``name``.
+
+    Raises
+    ------
+    ValueError
+        No such method; the message offers the nearest names.
+    """
+    key = str(name).lower().replace("_", "-")
+    if key in _modules():
+        module = importlib.import_module(_modules()[key])
+        for _, cls in inspect.getmembers(module, inspect.isclass):
+            if issubclass(cls, Method) and cls.__module__ == module.__name__ and getattr(cls, "name", None) == key:
+                return cls
+        raise ImportError(f"{module.__name__} defines no Method named {key!r}")
+    if key in _plugins():
+        return _plugins()[key].load()
+    near = difflib.get_close_matches(key, list_methods(), n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"Unknown method {name!r}.{hint} Installed: {', '.join(list_methods())} (see `vtc methods`).")
+
+
+def make_method(name: str, **options: Any) -> Method:
+    """Build a method from its name and hyperparameters.
+
+    Raises
+    ------
+    ValueError
+        Unknown method or value out of range.
+    TypeError
+        Unknown hyperparameter; the message lists the known ones.
+    """
+    cls = method_class(name)
+    unknown = sorted(set(options) - set(cls.options()))
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], cls.options(), n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise TypeError(f"Method {cls.name!r} has no option {unknown[0]!r}.{hint} It has: {', '.join(cls.options())}.")
+    return cls(**options)
+
+
+def __getattr__(name: str) -> type[Method]:
+    """Give ``vtc.methods.VTCCLS`` and the like without importing every method at start."""
+    for module in _modules().values():
+        found = getattr(importlib.import_module(module), name, None)
+        if inspect.isclass(found) and issubclass(found, Method):
+            return found
+    raise AttributeError(f"vtc.methods has no {name!r}")
+
+
+__all__ = ["Method", "list_methods", "make_method", "method_class"]
