@@ -1,4 +1,4 @@
-"""Ways people run a model: training, interruptions, copies, threads, several answers, assisted decoding, other caches."""
+"""Ways people run a model: training, interruptions, copies, threads, assisted decoding, other caches."""
 
 from __future__ import annotations
 

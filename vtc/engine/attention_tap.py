@@ -138,7 +138,7 @@ class AttentionTap:
 
     def __init__(self, module: nn.Module, measures: dict[Need, Measure]) -> None:
         self.module, self.measures = module, measures
-        module.config = ConfigView(module.config, self)
+        self._set(ConfigView(module.config, self))
         with _LOCK:
             _LIVE[0] += 1
 
@@ -146,13 +146,16 @@ class AttentionTap:
         """Put the config back; the last tap of the process takes our names out of the table."""
         config = self.module.config
         if isinstance(config, ConfigView):
-            self.module.config = config.vtc_inner  # type: ignore[assignment]
+            self._set(config.vtc_inner)
         with _LOCK:
             _LIVE[0] = max(0, _LIVE[0] - 1)
             if _LIVE[0] <= 0:
                 for name in _NAMES:
                     del ALL_ATTENTION_FUNCTIONS[name]
                 _NAMES.clear()
+
+    def _set(self, config: Any) -> None:
+        self.module.__dict__["config"] = config
 
     @torch.no_grad()
     def measure(self, query: Tensor, key: Tensor, mask: Any, kwargs: dict[str, Any], collector: Collector) -> None:
