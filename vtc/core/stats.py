@@ -120,5 +120,5 @@ def received(call: AttentionCall) -> Tensor:
         rows = torch.arange(start, min(start + step, queries), device=call.q.device)[None]
         total += attention_rows(call, rows).sum((1, 2))
         seen = visible(call, rows.expand(batch, -1))
-        count += float(rows.shape[1]) if seen is None else seen[:, 0].sum(1)
+        count += float(rows.shape[1]) if seen is None else seen[:, 0].expand(batch, rows.shape[1], keys).sum(1)
     return total / (heads * count.clamp_min(1))
