@@ -1,0 +1,86 @@
+"""The models and pictures that come with the package."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+ASSETS = Path(__file__).parent / "assets"
+PHOTO = ASSETS / "photo.jpg"
+PHOTO_QUESTION = "What is on the table?"
+RANDOM_WEIGHTS = (
+    "This model has random weights: its answers mean nothing, while the tokens, the times and the picture are real."
+)
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """An embedded model: ``path`` is its folder, None when it is built in code; ``note`` warns the reader of answers."""
+
+    name: str
+    summary: str
+    path: Path | None
+    note: str = ""
+
+
+EMBEDDED: dict[str, Embedded] = {
+    "tiny-llava": Embedded(
+        "tiny-llava",
+        "LLaVA of 3.6 M parameters, trained on generated scenes; 64 tokens per image, 36 words",
+        ASSETS / "tiny-llava",
+        "A tiny model: it knows coloured shapes, counts and two-digit numbers on generated scenes, and nothing else.",
+    ),
+    "tiny-qwen2_5-vl": Embedded(
+        "tiny-qwen2_5-vl",
+        "Qwen2.5-VL architecture built in code with fixed random weights; dynamic resolution",
+        None,
+        RANDOM_WEIGHTS,
+    ),
+}
+"""Embedded models by the name ``vtc run --model`` takes."""
+
+
+def load_embedded(name: str) -> tuple[Any, Any]:
+    """Model (eval mode, float32, CPU) and processor of an embedded model.
+
+    Raises
+    ------
+    KeyError
+        No such model; see :data:`EMBEDDED`.
+    """
+    entry = EMBEDDED[name]
+    if entry.path is None:
+        from .random_qwen import build
+
+        return build()
+    import torch
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    model = AutoModelForImageTextToText.from_pretrained(entry.path, dtype=torch.float32)
+    return model.eval(), AutoProcessor.from_pretrained(entry.path)
+
+
+def sample(name: str, seed: int = 0) -> tuple[Image, str, str | None]:
+    """Picture, question and known answer (None: unknown) that suit an embedded model.
+
+    Parameters
+    ----------
+    name : str
+        A name of :data:`EMBEDDED`; any other model gets the photograph.
+    seed : int
+        Chooses the generated scene.
+    """
+    if name == "tiny-llava":
+        from vtc.eval.scenes import make_scene, questions
+
+        scene = make_scene(seed)
+        question = random.Random(seed).choice(questions(scene, seed))
+        return scene.image, question.text, question.answer
+    from PIL import Image
+
+    return Image.open(PHOTO).convert("RGB"), PHOTO_QUESTION, None
