@@ -81,7 +81,7 @@ def build_processor() -> Any:
 
 
 def build_config(vocabulary: int) -> Any:
-    """Configuration: 4 vision blocks (2 with windows), 6 decoder layers, about 1.3 M parameters."""
+    """Build the configuration: 4 vision blocks (2 with windows), 6 decoder layers, about 1.3 M parameters."""
     from transformers import Qwen2_5_VLConfig
 
     return Qwen2_5_VLConfig(
@@ -119,8 +119,8 @@ def build_config(vocabulary: int) -> Any:
 def build(seed: int = 0) -> tuple[Any, Any]:
     """Build the model (eval mode, float32, CPU) and its processor.
 
-    The weights are drawn from a private generator, so the same ``seed`` gives the same model and torch's global state
-    is left alone. Answers consist of printable ASCII characters and mean nothing.
+    The weights are drawn from a private generator: the same ``seed`` gives the same model, and torch's global
+    state is left alone. Answers consist of printable ASCII characters and mean nothing.
     """
     from transformers import Qwen2_5_VLForConditionalGeneration
 
@@ -137,5 +137,7 @@ def build(seed: int = 0) -> tuple[Any, Any]:
     settings.pad_token_id, settings.eos_token_id = 0, 2
     tokens = processor.tokenizer.convert_ids_to_tokens(range(len(processor.tokenizer)))
     settings.no_repeat_ngram_size = 2  # random weights fall into loops at once
-    settings.suppress_tokens = [i for i, token in enumerate(tokens) if not (len(token) == 1 and token.isascii())]
+    settings.suppress_tokens = [
+        i for i, token in enumerate(tokens) if not (len(token) == 1 and token.isascii())
+    ]
     return model, processor

@@ -51,7 +51,7 @@ class Row:
 
 
 def normalise(text: str) -> str:
-    """Bring an answer into the form that is compared: lower case, no final stop, digits joined (``"4 2"`` is 42)."""
+    """Bring an answer into the compared form: lower case, no final stop, digits joined (``"4 2"`` is 42)."""
     text = " ".join(text.lower().split()).rstrip(".! ")
     return re.sub(r"(?<=\d) (?=\d)", "", text)
 
@@ -117,7 +117,9 @@ def evaluate(
     with contextlib.ExitStack() as stack:
         handle = None
         if method != NO_METHOD:
-            handle = stack.enter_context(vtc.patched(model, method, keep=keep, processor=processor, **options))
+            handle = stack.enter_context(
+                vtc.patched(model, method, keep=keep, processor=processor, **options)
+            )
         for start in range(0, limit, batch):
             outcomes += _answer(model, processor, handle, asked[start : start + batch])
     name = model_name or str(getattr(model.config, "name_or_path", "")) or type(model).__name__
@@ -125,7 +127,9 @@ def evaluate(
     return _table(name, method, used, outcomes)
 
 
-def _answer(model: Any, processor: Any, handle: Any, asked: Sequence[tuple[Scene, Question]]) -> list[_Outcome]:
+def _answer(
+    model: Any, processor: Any, handle: Any, asked: Sequence[tuple[Scene, Question]]
+) -> list[_Outcome]:
     inputs = build_inputs(processor, [([scene.image], q.text) for scene, q in asked], model.device)
     answers = decode(processor, new_tokens(model, inputs, 8))
     counts = [(1, 1)] * len(asked)

@@ -39,7 +39,7 @@ class Answer:
 
 
 class _Clock:
-    """A streamer for ``generate``: notes when tokens arrive (they come through the CPU, hence synchronised)."""
+    """A streamer for ``generate``: notes when tokens arrive (through the CPU, hence synchronised)."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -60,7 +60,7 @@ def check_question(question: str) -> str:
         Nothing is left.
     """
     if not question.strip():
-        raise ValueError("The question is empty; pass some text, such as \"What color is the circle?\".")
+        raise ValueError('The question is empty; pass some text, such as "What color is the circle?".')
     return question.strip()
 
 
@@ -70,7 +70,9 @@ def prompt_text(processor: Any, question: str, images: int = 1) -> str:
     A processor without a template gets its image tokens, a line break and the question.
     """
     question = check_question(question)
-    template = getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None)
+    template = getattr(processor, "chat_template", None) or getattr(
+        processor.tokenizer, "chat_template", None
+    )
     if template is None:
         token = getattr(processor, "image_token", "<image>")
         return str(token) * images + "\n" + question
@@ -82,7 +84,7 @@ def prompt_text(processor: Any, question: str, images: int = 1) -> str:
 def build_inputs(
     processor: Any, rows: Sequence[tuple[Sequence[Image], str]], device: torch.device | str = "cpu"
 ) -> dict[str, torch.Tensor]:
-    """Inputs of a batch of questions, padded on the left.
+    """Build the inputs of a batch of questions, padded on the left.
 
     Parameters
     ----------
@@ -98,7 +100,9 @@ def build_inputs(
     texts = [prompt_text(processor, question, len(images)) for images, question in rows]
     # the flat list is what every family takes; which image belongs to which row follows from the placeholders
     images = [image.convert("RGB") for row_images, _ in rows for image in row_images]
-    inputs = processor(text=texts, images=images or None, padding=True, padding_side="left", return_tensors="pt")
+    inputs = processor(
+        text=texts, images=images or None, padding=True, padding_side="left", return_tensors="pt"
+    )
     return dict(inputs.to(device))
 
 
@@ -115,7 +119,12 @@ def decode(processor: Any, ids: torch.Tensor) -> list[str]:
 
 
 def ask(
-    model: Any, processor: Any, images: Sequence[Image], question: str, max_new_tokens: int = 32, warm_up: bool = True
+    model: Any,
+    processor: Any,
+    images: Sequence[Image],
+    question: str,
+    max_new_tokens: int = 32,
+    warm_up: bool = True,
 ) -> Answer:
     """Ask one question about some images and time the answer.
 

@@ -63,18 +63,18 @@ def overlay(image: Frames, record: Any, mode: Mode = "kept") -> Image.Image:
     Parameters
     ----------
     image : PIL.Image.Image or sequence of them
-        The picture as it was given to the processor; for a video one picture per temporal patch (a single picture is
-        repeated).
+        The picture as it was given to the processor; for a video one picture per temporal patch (a single one
+        is repeated).
     record : ImageRecord
         One entry of ``handle.last.images``.
     mode : {"kept", "scores"}
-        ``kept`` dims dropped tokens, dims tokens merged into others a little, and outlines what was kept; ``scores``
-        lays a heat map over the image (tokens without a score stay grey).
+        ``kept`` dims dropped tokens, dims tokens merged into others a little, and outlines what was kept;
+        ``scores`` lays a heat map over the image (tokens without a score stay grey).
 
     Returns
     -------
     PIL.Image.Image
-        RGB; tiles that overlap (a thumbnail and its crops) and frames get panels of their own; a legend lies below.
+        RGB; overlapping tiles (a thumbnail and its crops) and frames get panels of their own; a legend below.
 
     Raises
     ------

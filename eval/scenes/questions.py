@@ -34,7 +34,7 @@ def _existence(scene: Scene, rng: random.Random) -> Question:
         shape, color = rng.choice(present)
         return Question("existence", f"is there a {color} {shape} ?", "yes")
     while True:
-        # half of the absent ones share their shape with an object, so that the shape alone does not give them away
+        # half of the absent ones share their shape with an object: the shape alone must not give them away
         shape, color = rng.choice(SHAPES), rng.choice(list(COLORS))
         shape = rng.choice(scene.objects).shape if rng.random() < 0.5 else shape
         if (shape, color) not in present:
@@ -64,7 +64,7 @@ FAMILIES: tuple[str, ...] = tuple(_MAKERS)
 def questions(scene: Scene, seed: int) -> list[Question]:
     """Ask one question of every family the scene admits.
 
-    A scene without a shape that occurs once has no ``attribute`` question, one without a number no ``reading``.
+    Without a shape that occurs once there is no ``attribute`` question, without a number no ``reading``.
 
     Parameters
     ----------

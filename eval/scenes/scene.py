@@ -55,7 +55,7 @@ def _random_object(rng: random.Random, cell: int) -> SceneObject:
 
 
 def make_scene(seed: int) -> Scene:
-    """Make the scene number ``seed``: the same one on every call (and the same pixels for the same Pillow)."""
+    """Make scene number ``seed``: the same one on every call (and the same pixels for the same Pillow)."""
     rng = random.Random(f"scene/{seed}")
     image = background(rng, SIZE)
     draw = ImageDraw.Draw(image)
