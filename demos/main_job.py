@@ -57,7 +57,14 @@ def _run(loaded: Loaded, task: _Task, out: Path) -> list[dict[str, Any]]:
     for method in METHODS:
         for keep in task.keeps:
             cut = ask_compressed(
-                loaded.model, loaded.processor, [task.image], task.question, method, keep, max_new_tokens=12
+                loaded.model,
+                loaded.processor,
+                [task.image],
+                task.question,
+                method,
+                keep,
+                max_new_tokens=12,
+                **loaded.options_for(method, {}),
             )
             stem = f"{loaded.name}_{task.name}_{method}_{keep}"
             pictures = write_pictures(out, stem, [task.image], cut.records)

@@ -34,7 +34,9 @@ class Row:
     accuracy : float
         Share of exact answers.
     retained : float
-        Share of the visual tokens the language model got, over these questions.
+        Share of the visual tokens that survived every cut, over these questions.
+    options : dict
+        Hyperparameters that were set.
     """
 
     model: str
@@ -44,6 +46,7 @@ class Row:
     n: int
     accuracy: float
     retained: float
+    options: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
@@ -124,7 +127,7 @@ def evaluate(
             outcomes += _answer(model, processor, handle, asked[start : start + batch])
     name = model_name or str(getattr(model.config, "name_or_path", "")) or type(model).__name__
     used = None if handle is None else handle.keep
-    return _table(name, method, used, outcomes)
+    return _table(name, method, used, options, outcomes)
 
 
 def _answer(
@@ -139,12 +142,14 @@ def _answer(
     return [_Outcome(q.family, is_exact(a, q), before, after) for (_, q), a, (before, after) in triples]
 
 
-def _table(model: str, method: str, keep: Keep | None, outcomes: list[_Outcome]) -> list[Row]:
+def _table(
+    model: str, method: str, keep: Keep | None, options: dict[str, Any], outcomes: list[_Outcome]
+) -> list[Row]:
     rows = []
     for family in [*FAMILIES, "all"]:
         mine = [o for o in outcomes if family in (o.family, "all")]
         if mine:
             accuracy = sum(o.exact for o in mine) / len(mine)
             retained = sum(o.after for o in mine) / sum(o.before for o in mine)
-            rows.append(Row(model, method, keep, family, len(mine), accuracy, retained))
+            rows.append(Row(model, method, keep, family, len(mine), accuracy, retained, options))
     return rows

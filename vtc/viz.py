@@ -69,7 +69,7 @@ def overlay(image: Frames, record: Any, mode: Mode = "kept") -> Image.Image:
         One entry of ``handle.last.images``.
     mode : {"kept", "scores"}
         ``kept`` dims dropped tokens, dims tokens merged into others a little, and outlines what was kept;
-        ``scores`` lays a heat map over the image (tokens without a score stay grey).
+        ``scores`` lays a heat map of the ranks of the scores over it (tokens without a score stay grey).
 
     Returns
     -------
@@ -97,8 +97,10 @@ def _token_values(record: Any, n: int, mode: Mode) -> tuple[np.ndarray, np.ndarr
     if mode == "scores":
         scores = record.scores.float().numpy()
         known = np.isfinite(scores)
-        low, high = _score_range(record)
-        return np.where(known, (np.where(known, scores, low) - low) / max(high - low, 1e-12), 0.0), known
+        # by rank: selection goes by rank, and one outlier would turn a linear scale all dark
+        values = np.zeros(n)
+        values[known] = scores[known].argsort(kind="stable").argsort(kind="stable") / max(known.sum() - 1, 1)
+        return values, known
     values = np.full(n, _DROPPED)
     if record.groups is not None:
         values[record.groups.numpy() >= 0] = _MERGED
@@ -223,5 +225,7 @@ def _with_legend(sheet: Image.Image, record: Any, mode: Mode, height: int = 28) 
     low, high = _score_range(record)
     bar = np.repeat(viridis(np.linspace(0, 1, 96))[None], 12, axis=0)
     out.paste(Image.fromarray(bar), (8, middle - 6))
-    draw.text((112, middle), f"score {low:.3g} to {high:.3g}", fill=_INK, font=font, anchor="lm")
+    draw.text(
+        (112, middle), f"rank of the score ({low:.3g} to {high:.3g})", fill=_INK, font=font, anchor="lm"
+    )
     return out

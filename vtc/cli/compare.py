@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Compressed:
-    """What a patched model did for one question; ``method`` and ``keep`` are those in use (auto resolved)."""
+    """What a patched model did for one question; ``reason`` says why "auto" chose ``method``."""
 
     method: str
+    reason: str
     keep: Keep
     answer: Answer
     report: Any
@@ -50,7 +51,7 @@ def ask_compressed(
     with vtc.patched(model, method, keep=keep, processor=processor, **options) as handle:
         answer = ask(model, processor, images, question, max_new_tokens)
         name = "+".join(m.name for m in handle.methods)
-        return Compressed(name, handle.keep, answer, handle.report(), list(handle.last.images))
+        return Compressed(name, handle.reason, handle.keep, answer, handle.report(), list(handle.last.images))
 
 
 def write_pictures(out: Path, stem: str, images: Sequence[Image], records: Sequence[Any]) -> list[Path]:

@@ -14,6 +14,11 @@ from .output import cell, print_json, print_table
 if TYPE_CHECKING:
     from vtc.eval.quality import Row
 
+_METHODS_HELP = (
+    "Names with commas; `none` is the unpatched model. Options follow colons: vtc-cls:start_layer=1."
+)
+_Plan = list[tuple[str, "int | float | None", dict[str, Any]]]
+
 app = typer.Typer(help="Benchmarks.", no_args_is_help=True)
 
 
@@ -25,9 +30,7 @@ def _group() -> None:
 @app.command("quality")
 def quality(
     model: Annotated[str, typer.Option(help="Embedded name, folder or Hub id.")] = "tiny-llava",
-    methods: Annotated[str, typer.Option(help="Names with commas; `none` is the unpatched model.")] = (
-        "none,random,vtc-cls"
-    ),
+    methods: Annotated[str, typer.Option(help=_METHODS_HELP)] = ("none,random,vtc-cls"),
     keep: Annotated[str, typer.Option(help="Strengths with commas: shares or tokens per image.")] = "0.25",
     limit: Annotated[int, typer.Option(min=1, help="Number of questions.")] = 300,
     seed: Annotated[int, typer.Option(min=0, help="Which set of questions.")] = 0,
@@ -45,7 +48,7 @@ def quality(
 
     loaded = load(model, device)
     rows: list[Row] = []
-    for method, strength in plan:
+    for method, strength, given in plan:
         rows += evaluate(
             loaded.model,
             loaded.processor,
@@ -55,6 +58,7 @@ def quality(
             seed,
             batch=batch,
             model_name=loaded.name,
+            **({} if method == "none" else loaded.options_for(method, given)),
         )
     data = [row.to_dict() for row in rows]
     if out is not None:
@@ -66,31 +70,36 @@ def quality(
         _show(data, f"{loaded.name}: {limit} questions, seed {seed}; exact answers in %")
 
 
-def _plan(methods: str, keep: str) -> list[tuple[str, int | float | None]]:
+def _plan(methods: str, keep: str) -> _Plan:
     """Every method at every strength; the unpatched model once. Bad names and values are refused here."""
     strengths = [values.parse_keep(text) for text in keep.split(",") if text.strip()]
     names = [name.strip() for name in methods.split(",") if name.strip()]
     if not names or not strengths:
         raise ValueError("Nothing to do: pass at least one method and one keep.")
-    plan: list[tuple[str, int | float | None]] = []
-    for name in names:
+    plan: _Plan = []
+    for spec in names:
+        name, *pairs = spec.split(":")
         if name == "none":
-            plan.append((name, None))
+            plan.append((name, None, {}))
             continue
-        values.check_method(name, strengths[0], {})
-        plan += [(name, strength) for strength in strengths]
+        options = values.parse_options(pairs)
+        values.check_method(name, strengths[0], options)
+        plan += [(name, strength, options) for strength in strengths]
     return plan
 
 
 def _show(data: list[dict[str, Any]], title: str) -> None:
     """One line per method and strength, one column per family."""
     families = list(dict.fromkeys(row["family"] for row in data))
-    lines: dict[tuple[str, str], dict[str, Any]] = {}
+    lines: dict[tuple[str, str, str], dict[str, Any]] = {}
     for row in data:
-        line = lines.setdefault((row["method"], cell(row["keep"])), {"retained": 100 * row["retained"]})
+        options = " ".join(f"{k}={v}" for k, v in row["options"].items())
+        line = lines.setdefault(
+            (row["method"], options, cell(row["keep"])), {"retained": 100 * row["retained"]}
+        )
         line[row["family"]] = f"{100 * row['accuracy']:.1f}"
     table = [
         (*key, *(line.get(family) for family in families), f"{line['retained']:.1f}")
         for key, line in lines.items()
     ]
-    print_table(["method", "keep", *families, "tokens left %"], table, title)
+    print_table(["method", "options", "keep", *families, "tokens %"], table, title)

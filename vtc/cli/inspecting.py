@@ -86,7 +86,7 @@ def _show(result: dict[str, Any]) -> None:
     for unit in result["layout"]:
         shapes = ", ".join(f"{h} x {w}" for h, w in unit["lattices"])
         typer.echo(
-            f"An image of {width} x {height} pixels becomes {unit['tokens']} tokens (rows x columns {shapes})."
+            f"An image of {width} x {height} pixels becomes {unit['tokens']} tokens: {shapes} (rows x columns)"
         )
     rows = [(m["name"], "yes" if m["works"] else "no", m["reason"]) for m in result["methods"]]
     print_table(["method", "works", "why not"], rows)

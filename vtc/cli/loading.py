@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,20 @@ from .values import nearest, one_reason
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model with its processor; ``note`` tells what its answers are worth."""
+    """A model with its processor; ``note`` and ``options`` are those of an embedded model."""
 
     name: str
     model: Any
     processor: Any
     note: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def options_for(self, method: str, given: dict[str, Any]) -> dict[str, Any]:
+        """Options of the user on top of those that suit the model, as far as the method has them."""
+        from vtc.methods import method_class
+
+        known = tuple(self.options) if method == "auto" else method_class(method).options()
+        return {name: value for name, value in self.options.items() if name in known} | given
 
 
 def load(name: str, device: str = "auto") -> Loaded:
@@ -43,7 +51,8 @@ def load(name: str, device: str = "auto") -> Loaded:
     _be_quiet()
     if name in EMBEDDED:
         model, processor = load_embedded(name)
-        return Loaded(name, model.to(_device(device)), processor, EMBEDDED[name].note)
+        entry = EMBEDDED[name]
+        return Loaded(name, model.to(_device(device)), processor, entry.note, entry.options)
     _check_exists(name, list(EMBEDDED))
     _check_is_vlm(name)
     from transformers import AutoModelForImageTextToText, AutoProcessor

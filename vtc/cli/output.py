@@ -18,6 +18,9 @@ _EXAMPLES = (
     ("vtc doctor", "versions and device"),
 )
 
+_PLAIN_WIDTH = 132
+"""Columns where nobody tells: files and pipes."""
+
 
 def print_banner() -> None:
     """Print what this is and how to begin."""
@@ -38,10 +41,15 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns, title=title, title_justify="left", title_style="bold")
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell(value)) for value in row))
-    Console(soft_wrap=False).print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = _PLAIN_WIDTH
+    console.print(table)
 
 
 def cell(value: object) -> str:

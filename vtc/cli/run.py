@@ -55,6 +55,7 @@ def run(
     from .loading import load
 
     loaded = load(model, device)
+    options = loaded.options_for(method, options)
     plain = ask(loaded.model, loaded.processor, job.images, job.question, max_new_tokens)
     cut = ask_compressed(
         loaded.model, loaded.processor, job.images, job.question, method, strength, max_new_tokens, **options
@@ -66,13 +67,14 @@ def run(
     if as_json:
         print_json(result)
     else:
-        _show(loaded, job, plain, cut, pictures)
+        _show(loaded, job, plain, cut, options, pictures)
 
 
 def _make_job(model: str, paths: list[Path], question: str | None) -> _Job:
     """Read what the user gave, fill in what was left out."""
-    from vtc.chat import check_question
     from vtc.demos.embedded import sample
+
+    from vtc.chat import check_question
 
     if question is not None:
         question = check_question(question)
@@ -99,6 +101,7 @@ def _result(
         "question": job.question,
         "known_answer": job.known,
         "method": cut.method,
+        "reason": cut.reason,
         "keep": cut.keep,
         "options": options,
         "tokens": {"before": cut.before, "after": cut.after},
@@ -108,15 +111,19 @@ def _result(
     }
 
 
-def _show(loaded: Loaded, job: _Job, plain: Any, cut: Any, pictures: list[Path]) -> None:
+def _show(
+    loaded: Loaded, job: _Job, plain: Any, cut: Any, options: dict[str, Any], pictures: list[Path]
+) -> None:
     typer.echo(f"Model:    {loaded.name}")
     if loaded.note:
         typer.echo(f"          {loaded.note}")
     typer.echo(f"Question: {job.question}" + (f"   (right answer: {job.known})" if job.known else ""))
+    if cut.reason:
+        typer.echo(f"Method:   {cut.method}: {cut.reason}")
     rows = [
         ("without", plain.text, cut.before, plain.first_token_ms, plain.total_ms),
         (
-            f"{cut.method}, keep={cut.keep}",
+            ", ".join([cut.method, f"keep={cut.keep}", *(f"{k}={v}" for k, v in options.items())]),
             cut.answer.text,
             cut.after,
             cut.answer.first_token_ms,

@@ -26,13 +26,13 @@ def parse_keep(text: str) -> int | float:
         keep = int(text) if re.fullmatch(r"\s*[+-]?\d+\s*", text) else float(text)
     except ValueError:
         raise ValueError(
-            f"keep={text!r} is no number; pass a share such as 0.25 or a number of tokens per image such as 16."
+            f"keep={text!r} is no number; pass a share such as 0.25 or tokens per image such as 16."
         ) from None
     return check_keep(keep)
 
 
 def parse_options(pairs: list[str]) -> dict[str, Any]:
-    """Read hyperparameters from ``name=value`` pairs; values are Python literals, or text where they are none.
+    """Read hyperparameters from ``name=value`` pairs; values are Python literals, or else text.
 
     Raises
     ------
