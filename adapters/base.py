@@ -1,0 +1,208 @@
+"""What the engine must know about a family: names, ids, and how encoder patches become feature rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isqrt
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from vtc.core.layout import Role, Unit
+from vtc.core.stage import ModelFacts, Need
+
+CLASS_TOKEN_NAMES = ("class_embedding", "cls_token")
+
+
+@dataclass
+class FeatureCall:
+    """One call of ``get_image_features`` or ``get_video_features``: modality, arguments by name, output."""
+
+    modality: str
+    kwargs: Mapping[str, Any]
+    output: Any
+
+
+@dataclass
+class EncodeRecord:
+    """What one feature call tells the decoder side; it travels on the output object.
+
+    ``stats`` hold one value per feature row (``[rows]`` fp32, NaN where a row has no patch).
+    """
+
+    modality: str
+    units: list[Unit]
+    stats: dict[Need, Tensor] = field(default_factory=dict)
+    seconds: Any = None
+    dropped: Tensor | None = None
+
+    @property
+    def rows(self) -> int:
+        """Feature rows in total."""
+        return sum(u.length for u in self.units)
+
+
+def follow(root: Any, path: str) -> Any:
+    """Attribute at a dotted path, None when some part is missing."""
+    for name in path.split("."):
+        root = getattr(root, name, None)
+        if root is None:
+            return None
+    return root
+
+
+def first_path(root: Any, paths: tuple[str, ...]) -> Any:
+    """Return the first of several dotted paths that exists, None when none does."""
+    return next((found for p in paths if (found := follow(root, p)) is not None), None)
+
+
+class Adapter:
+    """Base of all families: transformers' conventions. A family overrides what differs.
+
+    Class attributes are paths below the base model, tried in order.
+    """
+
+    family: ClassVar[str] = "generic"
+    model_types: ClassVar[tuple[str, ...]] = ()
+    notes: ClassVar[str] = ""
+    towers: ClassVar[tuple[str, ...]] = ("vision_tower", "visual", "vision_model", "image_tower")
+    blocks: ClassVar[tuple[str, ...]] = (
+        "encoder.layers",
+        "transformer.layers",
+        "blocks",
+        "encoder.layer",
+        "layers",
+        "vision_model.encoder.layers",
+    )
+    attentions: ClassVar[tuple[str, ...]] = ("self_attn", "attention", "attn")
+    modalities: ClassVar[tuple[str, ...]] = ("image", "video")
+    multimodal_rope: ClassVar[bool] = False
+    prepared_masks: ClassVar[bool] = False
+    """Masks carry blocks that attend both ways: gather them instead of rebuilding causal ones."""
+
+    # modules -------------------------------------------------------------------------------------------------------
+    def base(self, model: nn.Module) -> nn.Module:
+        """Model without its head: embeds, encodes, scatters, calls the decoder."""
+        return model.base_model  # type: ignore[return-value]
+
+    def decoder(self, model: nn.Module) -> nn.Module:
+        """Text decoder whose ``layers`` the engine hooks."""
+        return model.get_decoder()  # type: ignore[operator]
+
+    def layers(self, model: nn.Module) -> nn.ModuleList:
+        """Decoder layers."""
+        return self.decoder(model).layers  # type: ignore[return-value]
+
+    def tower(self, model: nn.Module, modality: str = "image") -> nn.Module | None:
+        """Vision tower."""
+        return first_path(self.base(model), self.towers)
+
+    def tower_blocks(self, model: nn.Module, modality: str = "image") -> nn.ModuleList:
+        """Blocks of the vision tower; empty when none were found."""
+        tower = self.tower(model, modality)
+        found = None if tower is None else first_path(tower, self.blocks)
+        return found if isinstance(found, nn.ModuleList) else nn.ModuleList()
+
+    def attention(self, block: nn.Module) -> nn.Module | None:
+        """Attention module of a block: the one that fetches its kernel by ``config``."""
+        found = first_path(block, self.attentions)
+        inner = first_path(found, ("attention", "self")) if found is not None and not hasattr(found, "config") else None
+        return inner if inner is not None else found
+
+    def token_ids(self, model: nn.Module) -> dict[str, int]:
+        """Placeholder ids by modality."""
+        ids = {m: first_path(model.config, (f"{m}_token_id", f"{m}_token_index")) for m in self.modalities}
+        return {m: int(i) for m, i in ids.items() if i is not None}
+
+    # facts ---------------------------------------------------------------------------------------------------------
+    def has_class_token(self, model: nn.Module) -> bool:
+        """True when the tower prepends a [CLS] token."""
+        tower = self.tower(model)
+        names = [n.rsplit(".", 1)[-1] for n, _ in tower.named_parameters()] if tower is not None else []
+        return any(n in CLASS_TOKEN_NAMES for n in names)
+
+    def feature_layer(self, model: nn.Module, depth: int) -> int:
+        """0-based block whose output becomes the features."""
+        chosen = getattr(model.config, "vision_feature_layer", None)
+        if chosen is None:
+            return depth - 1
+        values = [chosen] if isinstance(chosen, int) else list(chosen)
+        return max(depth + v if v < 0 else v - 1 for v in values)
+
+    def global_layers(self, model: nn.Module, depth: int) -> tuple[int, ...]:
+        """Blocks that attend to the whole image."""
+        return tuple(range(depth))
+
+    def facts(self, model: nn.Module) -> ModelFacts:
+        """Collect what methods may know."""
+        blocks = self.tower_blocks(model)
+        depth = len(blocks) if blocks and self.attention(blocks[0]) is not None else 0
+        types = getattr(model.config.get_text_config(), "layer_types", None) or ()
+        return ModelFacts(
+            family=self.family,
+            vision_layers=depth,
+            feature_layer=self.feature_layer(model, depth),
+            has_class_token=depth > 0 and self.has_class_token(model),
+            global_layers=self.global_layers(model, depth),
+            decoder_layers=len(self.layers(model)),
+            multimodal_rope=self.multimodal_rope,
+            linear_layers=tuple(i for i, t in enumerate(types) if "linear" in str(t)),
+        )
+
+    # geometry ------------------------------------------------------------------------------------------------------
+    def lengths(self, call: FeatureCall) -> list[int]:
+        """Feature rows of every image or video, from the features themselves."""
+        return [f.reshape(-1, f.shape[-1]).shape[0] for f in call.output.pooler_output]
+
+    def units(self, model: nn.Module, call: FeatureCall) -> list[Unit]:
+        """Geometry of every image or video of a feature call, in feature order.
+
+        The default knows square lattices: a square number of rows is taken for one.
+        """
+        return [Unit(call.modality, n, grid=square(n)) for n in self.lengths(call)]
+
+    def carry(self, model: nn.Module, call: FeatureCall, need: Need, raw: list[Tensor], units: list[Unit]) -> Tensor:
+        """Statistic of the encoder's patches as one value per feature row ``[rows]``.
+
+        Parameters
+        ----------
+        raw : list of Tensor [images, patches]
+            Results of the kernel calls, in call order.
+
+        Raises
+        ------
+        ValueError
+            The family's features do not correspond to patches one to one.
+        """
+        stat = torch.cat([r.reshape(-1, r.shape[-1]) for r in raw]) if len({r.shape[-1] for r in raw}) == 1 else None
+        rows = sum(u.length for u in units)
+        if stat is not None and need.stat != "class_row" and self.has_class_token(model):
+            stat = stat[:, 1:]
+        flat = torch.cat([r.reshape(-1) for r in raw]) if stat is None else stat.reshape(-1)
+        if stat is not None and flat.numel() == rows - stat.shape[0]:
+            return torch.cat([stat.new_full((stat.shape[0], 1), torch.nan), stat], 1).reshape(-1)
+        if flat.numel() != rows:
+            raise ValueError(
+                f"Family {self.family!r}: {flat.numel()} encoder patches became {rows} feature rows, and the adapter "
+                f"does not know how; {need.stat!r} of layer {need.layer} cannot be carried over. Use a method that "
+                "needs no encoder attention, or write an adapter with its own `carry`."
+            )
+        return flat
+
+
+def square(n: int) -> tuple[int, int, int] | None:
+    """``(1, s, s)`` for a square number of tokens, else None."""
+    side = isqrt(n)
+    return (1, side, side) if side * side == n else None
+
+
+def with_class_row(unit: Unit) -> Unit:
+    """Unit whose first row is the [CLS] token (``vision_feature_select_strategy="full"``)."""
+    side = square(unit.length - 1)
+    role = torch.zeros(unit.length, dtype=torch.long)
+    role[0] = Role.CLASS
+    cell = torch.arange(-1, unit.length - 1)
+    grids = ((side[1], side[2]),) if side else ((1, unit.length - 1),)
+    return Unit(unit.modality, unit.length, None, torch.zeros_like(role), cell, role, grids, unit.info)

@@ -1,0 +1,66 @@
+"""vtc: cut the visual tokens of Hugging Face vision-language models.
+
+>>> import vtc
+>>> handle = vtc.patch(model, "vtc-cls", keep=0.25)   # doctest: +SKIP
+>>> out = model.generate(**inputs)                    # doctest: +SKIP
+>>> print(handle.report())                            # doctest: +SKIP
+>>> vtc.unpatch(model)                                # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .version import __version__
+
+if TYPE_CHECKING:
+    from vtc.adapters import find_adapter, list_models
+
+    from . import methods, viz
+    from .config import Config, load
+    from .engine.handle import Handle
+    from .methods import list_methods
+    from .patching import patch, patched, unpatch
+
+# name -> module that defines it; imported on first use so that `import vtc` costs nothing
+_LAZY = {
+    "patch": ".patching",
+    "unpatch": ".patching",
+    "patched": ".patching",
+    "Handle": ".engine.handle",
+    "Config": ".config",
+    "load": ".config",
+    "list_methods": ".methods",
+    "list_models": ".adapters",
+    "find_adapter": ".adapters",
+}
+_MODULES = {"methods", "viz", "adapters", "kernels", "eval", "demos", "report"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name], __name__), name)
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module 'vtc' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*_LAZY, *_MODULES, "__version__"])
+
+
+__all__ = [
+    "Config",
+    "Handle",
+    "__version__",
+    "find_adapter",
+    "list_methods",
+    "list_models",
+    "load",
+    "methods",
+    "patch",
+    "patched",
+    "unpatch",
+    "viz",
+]

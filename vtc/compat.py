@@ -1,0 +1,42 @@
+"""Facts about transformers versions, in one place, each with the reason and the time when it can go."""
+
+from __future__ import annotations
+
+import functools
+import os
+from importlib.metadata import version
+
+FLOOR = "5.5"
+"""Oldest transformers the engine runs on: caches report mask sizes per layer, no ``cache_position`` (since 5.5)."""
+
+TESTED = "5.23"
+"""Newest transformers the matrix of tests has run on."""
+
+
+def parse(text: str) -> tuple[int, ...]:
+    """First two numbers of a version string."""
+    numbers = []
+    for part in text.split(".")[:2]:
+        digits = "".join(c for c in part if c.isdigit())
+        numbers.append(int(digits or 0))
+    return tuple(numbers)
+
+
+@functools.cache
+def check_transformers() -> str:
+    """Version of transformers.
+
+    Raises
+    ------
+    ImportError
+        Below :data:`FLOOR`, or a newer major version than :data:`TESTED` unless ``VTC_ALLOW_UNTESTED=1``.
+    """
+    found = version("transformers")
+    if parse(found) < parse(FLOOR):
+        raise ImportError(f"vtc needs transformers >= {FLOOR}, found {found}: pip install -U transformers")
+    if parse(found)[0] > parse(TESTED)[0] and os.environ.get("VTC_ALLOW_UNTESTED") != "1":
+        raise ImportError(
+            f"transformers {found} is a newer major version than the tested {TESTED}; "
+            "set VTC_ALLOW_UNTESTED=1 to try it."
+        )
+    return found

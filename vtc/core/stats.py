@@ -1,0 +1,124 @@
+"""Statistics of attention computed from q and k: chosen rows and column means, in fp32, never a full N x N matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# fp32 elements of one block of attention rows; 4M elements are 16 MB
+BLOCK = 1 << 22
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """What one attention module handed to its kernel.
+
+    Parameters
+    ----------
+    q : Tensor [B, H, Q, d]
+    k : Tensor [B, Hk, K, d]
+        After norms, rotary embedding and cache update; ``H % Hk == 0``.
+    scaling : float
+    mask : Tensor or None
+        Bool or additive [B or 1, H or 1, Q, >= K], or 2-D validity [B, >= K] (its last K columns count).
+    causal : bool
+        Query i sees keys up to ``i + K - Q``; ignored where a 4-D mask says it already.
+    window : int or None
+        Sliding window that the kernel applies by itself (flash).
+    softcap : float or None
+    segments : tuple of int or None
+        Lengths of the independent sequences packed along Q and K (flash ``cu_seqlens``).
+    """
+
+    q: Tensor
+    k: Tensor
+    scaling: float
+    mask: Tensor | None = None
+    causal: bool = False
+    window: int | None = None
+    softcap: float | None = None
+    segments: tuple[int, ...] | None = None
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def _logits(call: AttentionCall, rows: Tensor) -> Tensor:
+    """Masked logits of query rows ``rows`` LongTensor [B or 1, R] against all keys: ``[B, H, R, K]``."""
+    batch, heads, _, dim = call.q.shape
+    groups = call.k.shape[1]
+    rows = rows.expand(batch, -1)
+    q = call.q.gather(2, rows[:, None, :, None].expand(-1, heads, -1, dim))
+    q = _wide(q).view(batch, groups, heads // groups * rows.shape[1], dim)
+    logits = (q @ _wide(call.k).transpose(-1, -2) * call.scaling).view(batch, heads, rows.shape[1], -1)
+    if call.softcap:
+        logits = torch.tanh(logits / call.softcap) * call.softcap
+    seen = visible(call, rows)
+    if seen is not None:
+        logits = logits.masked_fill(~seen, -torch.inf)
+    if call.mask is not None and call.mask.ndim == 4 and call.mask.dtype != torch.bool:
+        logits = logits + _mask_rows(call, rows).to(logits.dtype)
+    return logits
+
+
+def _mask_rows(call: AttentionCall, rows: Tensor) -> Tensor:
+    assert call.mask is not None
+    mask = call.mask[..., : call.k.shape[2]].expand(rows.shape[0], -1, -1, -1)
+    return mask.gather(2, rows[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3]))
+
+
+def visible(call: AttentionCall, rows: Tensor) -> Tensor | None:
+    """Which keys rows [B, R] may see: bool [B, 1 or H, R, K], None when all."""
+    keys, queries = call.k.shape[2], call.q.shape[2]
+    mask = call.mask
+    if mask is not None and mask.ndim == 4:
+        picked = _mask_rows(call, rows)
+        return picked if mask.dtype == torch.bool else picked > torch.finfo(mask.dtype).min / 2
+    seen: Tensor | None = None
+    column = torch.arange(keys, device=rows.device)
+    place = (rows + (keys - queries))[:, None, :, None]
+    if call.causal:
+        seen = column <= place
+        if call.window:
+            seen = seen & (column > place - call.window)
+    if mask is not None:
+        padding = mask[:, None, None, -keys:].bool()
+        seen = padding if seen is None else seen & padding
+    return seen
+
+
+def attention_rows(call: AttentionCall, rows: Tensor) -> Tensor:
+    """Softmax rows of the queries ``rows`` [B or 1, R]: ``[B, H, R, K]`` in fp32 (fp64 stays fp64)."""
+    logits = _logits(call, rows)
+    # a row that sees nothing (padding) gives zeros, not NaN
+    return torch.nan_to_num(torch.softmax(logits, -1), nan=0.0)
+
+
+def class_row(call: AttentionCall) -> Tensor:
+    """Attention of query 0 to all later keys, mean over heads: ``[B, K - 1]``. The softmax includes key 0."""
+    first = torch.zeros(1, 1, dtype=torch.long, device=call.q.device)
+    return attention_rows(call, first)[:, :, 0, 1:].mean(1)
+
+
+def received(call: AttentionCall) -> Tensor:
+    """Mean attention each key receives: mean over heads and over the queries that may see it, ``[B, K]``.
+
+    Rows that are padding count as queries only where a mask lets them see the key. Works block by block of queries.
+    """
+    if call.segments is not None:
+        parts = zip(call.q.split(call.segments, 2), call.k.split(call.segments, 2), strict=True)
+        return torch.cat([received(AttentionCall(q, k, call.scaling)) for q, k in parts], -1)
+    batch, heads, queries, _ = call.q.shape
+    keys = call.k.shape[2]
+    step = max(1, BLOCK // (batch * heads * keys))
+    total = torch.zeros(batch, keys, dtype=_wide(call.q[:0]).dtype, device=call.q.device)
+    count = torch.zeros_like(total)
+    for start in range(0, queries, step):
+        rows = torch.arange(start, min(start + step, queries), device=call.q.device)[None]
+        total += attention_rows(call, rows).sum((1, 2))
+        seen = visible(call, rows.expand(batch, -1))
+        count += float(rows.shape[1]) if seen is None else seen[:, 0].sum(1)
+    return total / (heads * count.clamp_min(1))

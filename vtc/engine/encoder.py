@@ -1,0 +1,117 @@
+"""Watch ``get_image_features`` and ``get_video_features``: geometry and statistics travel with their output."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vtc.adapters import Adapter, EncodeRecord, FeatureCall
+
+from ..core.stage import Need
+from ..core.stats import AttentionCall, class_row, received
+from .attention_tap import AttentionTap, Collector, collecting
+from .call import current
+from .clock import Clock
+
+RECORD = "vtc_record"
+ENGINE = "_vtc_encoder"
+VISION_MEASURES: dict[str, Callable[[AttentionCall, Need], Tensor]] = {
+    "class_row": lambda call, need: class_row(call),
+    "received": lambda call, need: received(call),
+}
+
+
+class EncoderEngine:
+    """Taps on the vision tower and wrappers around the feature methods of the base model."""
+
+    def __init__(self, model: nn.Module, adapter: Adapter, needs: list[Need], owner: Any) -> None:
+        self.model, self.adapter, self.needs, self.owner = model, adapter, needs, owner
+        self.base = adapter.base(model)
+        self.taps: list[AttentionTap] = []
+        self.names: list[str] = []
+        self.enabled = True
+
+    def install(self) -> None:
+        """Wrap the feature methods; tap the layers that are needed."""
+        for modality in self.adapter.modalities:
+            name = f"get_{modality}_features"
+            if hasattr(type(self.base), name):
+                wrapped = _wrap(getattr(type(self.base), name), modality, self)
+                # an instance attribute bound to the base model: deepcopy rebinds it, `del` restores the class method
+                self.base.__dict__[name] = types.MethodType(wrapped, self.base)
+                self.names.append(name)
+        self.base.__dict__[ENGINE] = self
+        for module, measures in self._wanted().items():
+            self.taps.append(AttentionTap(module, measures))
+
+    def remove(self) -> None:
+        """Undo :meth:`install`."""
+        for tap in reversed(self.taps):
+            tap.remove()
+        for name in self.names:
+            self.base.__dict__.pop(name, None)
+        self.base.__dict__.pop(ENGINE, None)
+        self.taps.clear()
+        self.names.clear()
+
+    def _wanted(self) -> dict[nn.Module, dict[Need, Any]]:
+        wanted: dict[nn.Module, dict[Need, Any]] = {}
+        for modality in self.adapter.modalities:
+            blocks = self.adapter.tower_blocks(self.model, modality)
+            for need in self.needs:
+                module = self.adapter.attention(blocks[need.layer]) if need.layer < len(blocks) else None
+                if module is None:
+                    raise ValueError(f"No attention module at encoder layer {need.layer} of {self.adapter.family!r}.")
+                if need.stat not in VISION_MEASURES:
+                    raise ValueError(f"The encoder can measure {sorted(VISION_MEASURES)}, not {need.stat!r}.")
+                wanted.setdefault(module, {})[need] = functools.partial(_measure, need)
+        return wanted
+
+    def encode(self, fn: Callable, base: nn.Module, modality: str, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Run the model's own feature method and attach a record to its output."""
+        if not self.enabled:
+            return fn(base, *args, **kwargs)
+        names = inspect.signature(fn).parameters
+        bound = {**dict(zip([n for n in names if n != "self"], args, strict=False)), **kwargs}
+        tensor = next((v for v in bound.values() if isinstance(v, Tensor)), None)
+        clock = Clock(tensor.device if tensor is not None else torch.device("cpu"))
+        clock.start("vision")
+        with collecting() as collector:
+            output = fn(base, *args, **{**kwargs, "return_dict": True})
+        clock.stop("vision")
+        call = FeatureCall(modality, bound, output)
+        units = self.adapter.units(self.model, call)
+        stats = {
+            need: self.adapter.carry(self.model, call, need, collector.values[need], units)
+            for need in self.needs
+            if need in collector.values
+        }
+        record = EncodeRecord(modality, units, stats, clock)
+        setattr(output, RECORD, record)
+        inside = current(self.owner)
+        if inside is not None:
+            inside.records.append(record)
+        return output.to_tuple() if kwargs.get("return_dict") is False else output
+
+
+def _measure(need: Need, call: AttentionCall, collector: Collector) -> Tensor:
+    return VISION_MEASURES[need.stat](call, need)
+
+
+def _wrap(fn: Callable, modality: str, engine: EncoderEngine) -> Callable:
+    @functools.wraps(fn)  # generate picks the arguments by signature
+    def wrapped(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return engine_of(self, engine).encode(fn, self, modality, args, kwargs)
+
+    return wrapped
+
+
+def engine_of(base: nn.Module, made_for: EncoderEngine) -> EncoderEngine:
+    """Engine of ``base``: after ``deepcopy`` the copy carries its own."""
+    return base.__dict__.get(ENGINE, made_for)

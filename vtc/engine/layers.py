@@ -1,0 +1,193 @@
+"""Cuts between decoder layers: gather once before layer k, adapt what later layers are given."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core.layout import Packing, Segment
+from . import cache as kv
+from .call import Call, current
+from .masks import gather_prepared, layer_mask, layer_type, stored_valid
+from .selecting import keep_mask, run_stage
+
+if TYPE_CHECKING:
+    from .decoder import DecoderEngine
+
+
+class LayerHooks:
+    """Pre-hooks on the layers from the first cut on."""
+
+    def __init__(self, engine: DecoderEngine) -> None:
+        self.engine = engine
+
+    def install(self) -> list[Any]:
+        """Register the hooks and return their handles."""
+        if not self.engine.cuts:
+            return []
+        layers = self.engine.adapter.layers(self.engine.model)
+        start = min(self.engine.cuts)
+        return [
+            layer.register_forward_pre_hook(functools.partial(self._pre, i), with_kwargs=True)
+            for i, layer in enumerate(layers)
+            if i >= start
+        ]
+
+    def _pre(self, index: int, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
+        if not self.engine.enabled:
+            return None
+        call = current(self.engine.owner) if not torch.compiler.is_compiling() else None
+        if call is not None and call.groups:
+            return self._prefill(call, index, args, kwargs)
+        return self._later(call, index, args, kwargs)
+
+    # prefill -----------------------------------------------------------------------------------------------------------
+    def _prefill(self, call: Call, index: int, args: tuple, kwargs: dict[str, Any]) -> Any:
+        hidden = args[0] if args else kwargs["hidden_states"]
+        if index in self.engine.cuts:
+            call.clock.start("select")
+            hidden = self._cut(call, index, hidden)
+            call.clock.stop("select")
+            args, kwargs = ((hidden, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": hidden})
+        segment = call.segments[-1]
+        if len(call.segments) == 1 and not kv.is_shrunk(call.past):
+            return args, kwargs
+        kwargs = dict(kwargs)
+        if len(call.segments) == 1:
+            layer = call.past.layers[index] if index < len(call.past.layers) else None
+            if isinstance(layer, kv.Shrunk):
+                self._shift(call.past, layer, hidden, kwargs)
+        if len(call.segments) > 1:
+            self._rope(call, segment, kwargs, hidden)
+            kwargs["position_ids"] = None
+        kwargs["attention_mask"] = self._mask(call, index, segment, hidden)
+        return args, kwargs
+
+    def _cut(self, call: Call, index: int, hidden: Tensor) -> Tensor:
+        self.engine.taps.flush(call)
+        segment = call.segments[-1]
+        place = None if segment.packing is None else inverse(segment.packing)
+        before = keep_mask(call, *call.real.shape, hidden.device)  # type: ignore[union-attr]
+        for stage in self.engine.cuts[index]:
+            merged = run_stage(call, stage, index, hidden, place, self.engine.owner.row_state)
+            hidden = hidden if merged is None else merged
+        after = keep_mask(call, *call.real.shape, hidden.device)  # type: ignore[union-attr]
+        if bool((after == before).all()):
+            return hidden
+        columns = after & call.real if segment.packing is None else segment.packing.take(after)  # type: ignore[operator]
+        if segment.valid is not None:
+            columns = columns & segment.valid
+        inner = Packing.build(columns)
+        whole = inner if segment.packing is None else segment.packing.then(inner)
+        call.segments.append(Segment(index, whole, inner.valid, inner.width))
+        self._renumber(call, index, before, after)
+        return inner.take(hidden)
+
+    def _renumber(self, call: Call, index: int, before: Tensor, after: Tensor) -> None:
+        """Close the gaps of later layers' 1-D positions when every stage of this cut asks for it."""
+        wanted = all(s.positions == "renumber" for s in self.engine.cuts[index])
+        previous = call.segments[-2].start
+        if not wanted or self.engine.adapter.multimodal_rope:
+            if previous in call.shifts:
+                call.shifts[index] = call.shifts[previous]
+            return
+        gone = (~after & call.real).long().cumsum(1)  # type: ignore[operator]
+        layers = getattr(call.past, "layers", ())
+        held = getattr(layers[index], "shift", None) if index < len(layers) else None
+        old = call.shifts.get(previous, held)
+        new = (before & ~after & call.real).sum(1)  # type: ignore[operator]
+        call.shifts[index] = new if old is None else old + new
+        call.scratch[-1].setdefault("gone", {})[index] = gone
+
+    def _rope(self, call: Call, segment: Segment, kwargs: dict[str, Any], hidden: Tensor) -> None:
+        given = kwargs.get("position_embeddings")
+        if given is None:
+            return
+        key = ("rope", segment.start, id(given[0]))
+        if key not in call.masks:
+            call.masks[key] = (given, self._rotated(call, segment, given, hidden))  # `given` is held: ids are not reused
+        kwargs["position_embeddings"] = call.masks[key][1]
+
+    def _rotated(self, call: Call, segment: Segment, given: tuple[Tensor, ...], hidden: Tensor) -> tuple[Tensor, ...]:
+        gone = call.scratch[-1].get("gone", {})
+        starts = [s for s in gone if s <= segment.start]
+        assert segment.packing is not None
+        if starts:
+            positions = segment.packing.take(call.positions - gone[max(starts)])
+            return self._rotary(call, hidden, positions)
+        first = call.segments[0].packing
+        relative = segment.packing if first is None else rebase(first, segment.packing)
+        return tuple(relative.take(x, dim=x.ndim - 2) for x in given)
+
+    def _rotary(self, call: Call, hidden: Tensor, positions: Tensor) -> tuple[Tensor, ...]:
+        """Rotate by these positions, not by those the entrance has prepared."""
+        entrance, call.rotary_positions = call.rotary_positions, None
+        try:
+            return self.engine.decoder.rotary_emb(hidden, positions)  # type: ignore[operator]
+        finally:
+            call.rotary_positions = entrance
+
+    def _mask(self, call: Call, index: int, segment: Segment, hidden: Tensor) -> Any:
+        config = self.engine.decoder.config
+        layers = getattr(call.past, "layers", ())
+        layer = layers[index] if index < len(layers) else None
+        kind = layer_type(config, index)
+        key = (segment.start, getattr(layer, "history", ()), kind)
+        if key not in call.masks:
+            if call.prepared is not None and segment.packing is not None:
+                held = 0 if layer is None else kv.stored(layer)
+                prepared = call.prepared.get(kind) if isinstance(call.prepared, dict) else call.prepared
+                mask = gather_prepared(prepared, segment.packing, held)
+                if mask is None:
+                    mask = layer_mask(config, index, hidden, layer, call.past_valid.get(index), segment.valid)
+            else:
+                mask = layer_mask(config, index, hidden, layer, call.past_valid.get(index), segment.valid)
+            call.masks[key] = mask
+        return call.masks[key]
+
+    # decode --------------------------------------------------------------------------------------------------------------
+    def _later(self, call: Call | None, index: int, args: tuple, kwargs: dict[str, Any]) -> Any:
+        cache = kwargs.get("past_key_values")
+        layers = getattr(cache, "layers", ())
+        layer = layers[index] if index < len(layers) else None
+        if not isinstance(layer, kv.Shrunk):
+            return None
+        hidden = args[0] if args else kwargs["hidden_states"]
+        kwargs = dict(kwargs)
+        self._shift(cache, layer, hidden, kwargs)
+        key = (layer.history, layer_type(self.engine.decoder.config, index))
+        memo = call.masks if call is not None else {}
+        if key not in memo:
+            new = call.segments[0].valid if call is not None and call.segments else None
+            past = stored_valid(layer, hidden.shape[1])
+            memo[key] = layer_mask(self.engine.decoder.config, index, hidden, layer, past, new)
+        kwargs["attention_mask"] = memo[key]
+        return args, kwargs
+
+    def _shift(self, cache: Any, layer: kv.Shrunk, hidden: Tensor, kwargs: dict[str, Any]) -> None:
+        """Positions of this layer when its cut renumbered them: logical ones minus what the layer dropped."""
+        first = getattr(cache.layers[0], "shift", None)
+        positions = kwargs.get("position_ids")
+        if layer.shift is None or positions is None or layer.shift is first:
+            return
+        extra = layer.shift if first is None else layer.shift - first
+        rotary: Any = self.engine.decoder.rotary_emb
+        kwargs["position_embeddings"] = rotary(hidden, positions - extra.to(positions.device)[:, None])
+
+
+def inverse(packing: Packing) -> Tensor:
+    """Physical column of every logical one: LongTensor [B, L], -1 where dropped."""
+    batch = packing.index.shape[0]
+    place = torch.full((batch, packing.length), -1, dtype=torch.long, device=packing.index.device)
+    columns = torch.arange(packing.width, device=place.device).expand(batch, -1)
+    # padding points at columns that were dropped, which nobody looks up
+    return place.scatter(1, packing.index, columns)
+
+
+def rebase(first: Packing, whole: Packing) -> Packing:
+    """Express ``whole`` (a gather of logical columns) as a gather of the columns of ``first``."""
+    place = inverse(first).clamp_min(0)
+    return Packing(place.gather(1, whole.index), whole.valid, first.width)
