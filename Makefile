@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# the folders of the root as the one package they become, for mypy, which does not follow editable installs
+TREE := $(VENV)/tree/vtc
 JOBS ?= 2
 
 .PHONY: demo test lint clean
@@ -15,7 +17,9 @@ test: lint
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	rm -rf $(TREE) && mkdir -p $(TREE)
+	ln -s $(CURDIR)/vtc/* $(addprefix $(CURDIR)/,adapters kernels eval demos) $(TREE)
+	cd $(TREE)/.. && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -64,7 +64,7 @@ def _run(loaded: Loaded, task: _Task, out: Path) -> list[dict[str, Any]]:
                 method,
                 keep,
                 max_new_tokens=12,
-                **loaded.options_for(method, {}),
+                options=loaded.options_for(method, {}),
             )
             stem = f"{loaded.name}_{task.name}_{method}_{keep}"
             pictures = write_pictures(out, stem, [task.image], cut.records)

@@ -82,7 +82,7 @@ def evaluate(
     *,
     batch: int = 50,
     model_name: str = "",
-    **options: Any,
+    options: dict[str, Any] | None = None,
 ) -> list[Row]:
     """Answer ``limit`` generated questions greedily and count the exact answers.
 
@@ -100,7 +100,7 @@ def evaluate(
         Questions per call of ``generate``.
     model_name : str
         Name for the rows; by default what the model was loaded from.
-    **options
+    options : dict, optional
         Further hyperparameters of the method.
 
     Returns
@@ -115,6 +115,7 @@ def evaluate(
     """
     if limit < 1:
         raise ValueError(f"limit={limit} is not allowed; ask at least 1 question.")
+    options = dict(options or {})
     asked = question_set(limit, seed)
     outcomes: list[_Outcome] = []
     with contextlib.ExitStack() as stack:

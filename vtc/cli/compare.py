@@ -45,10 +45,10 @@ def ask_compressed(
     method: str,
     keep: Keep | None,
     max_new_tokens: int = 32,
-    **options: Any,
+    options: dict[str, Any] | None = None,
 ) -> Compressed:
-    """Ask as :func:`vtc.chat.ask` does, with ``method`` at work; the model is unpatched afterwards."""
-    with vtc.patched(model, method, keep=keep, processor=processor, **options) as handle:
+    """Ask as :func:`vtc.chat.ask` does, with ``method`` (and its ``options``) at work; unpatch afterwards."""
+    with vtc.patched(model, method, keep=keep, processor=processor, **(options or {})) as handle:
         answer = ask(model, processor, images, question, max_new_tokens)
         name = "+".join(m.name for m in handle.methods)
         return Compressed(name, handle.reason, handle.keep, answer, handle.report(), list(handle.last.images))

@@ -58,7 +58,7 @@ def quality(
             seed,
             batch=batch,
             model_name=loaded.name,
-            **({} if method == "none" else loaded.options_for(method, given)),
+            options={} if method == "none" else loaded.options_for(method, given),
         )
     data = [row.to_dict() for row in rows]
     if out is not None:

@@ -85,8 +85,6 @@ def _show(result: dict[str, Any]) -> None:
     width, height = result["image_size"]
     for unit in result["layout"]:
         shapes = ", ".join(f"{h} x {w}" for h, w in unit["lattices"])
-        typer.echo(
-            f"An image of {width} x {height} pixels becomes {unit['tokens']} tokens: {shapes} (rows x columns)"
-        )
+        typer.echo(f"{width} x {height} pixels become {unit['tokens']} tokens, in rows x columns: {shapes}")
     rows = [(m["name"], "yes" if m["works"] else "no", m["reason"]) for m in result["methods"]]
     print_table(["method", "works", "why not"], rows)

@@ -58,7 +58,7 @@ def run(
     options = loaded.options_for(method, options)
     plain = ask(loaded.model, loaded.processor, job.images, job.question, max_new_tokens)
     cut = ask_compressed(
-        loaded.model, loaded.processor, job.images, job.question, method, strength, max_new_tokens, **options
+        loaded.model, loaded.processor, job.images, job.question, method, strength, max_new_tokens, options
     )
     stem = f"{_file_stem(loaded.name)}_{cut.method}"
     pictures = write_pictures(out, stem, job.images, cut.records)
@@ -72,9 +72,8 @@ def run(
 
 def _make_job(model: str, paths: list[Path], question: str | None) -> _Job:
     """Read what the user gave, fill in what was left out."""
-    from vtc.demos.embedded import sample
-
     from vtc.chat import check_question
+    from vtc.demos.embedded import sample
 
     if question is not None:
         question = check_question(question)
