@@ -67,7 +67,7 @@ def _run(loaded: Loaded, task: _Task, out: Path) -> list[dict[str, Any]]:
                 options=loaded.options_for(method, {}),
             )
             stem = f"{loaded.name}_{task.name}_{method}_{keep}"
-            pictures = write_pictures(out, stem, [task.image], cut.records)
+            pictures = write_pictures(out, stem, loaded.processor, [task.image], cut.records)
             row = {
                 "method": method,
                 "keep": keep,

@@ -57,6 +57,26 @@ def viridis(values: np.ndarray) -> np.ndarray:
     return np.round(_VIRIDIS[low] * (1 - share) + _VIRIDIS[low + 1] * share).astype(np.uint8)
 
 
+def seen(image: Image.Image, processor: Any) -> Image.Image:
+    """Cut a picture to what a processor with a centre crop (CLIP, LLaVA 1.5) lets the model see.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+    processor : transformers processor
+        One without a centre crop leaves the picture as it is.
+    """
+    settings = getattr(processor, "image_processor", processor)
+    short = (getattr(settings, "size", None) or {}).get("shortest_edge")
+    if not getattr(settings, "do_center_crop", False) or not short:
+        return image
+    scale = min(image.size) / short
+    width = min(image.width, round(settings.crop_size["width"] * scale))
+    height = min(image.height, round(settings.crop_size["height"] * scale))
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
 def overlay(image: Frames, record: Any, mode: Mode = "kept") -> Image.Image:
     """Show which tokens of an image a method kept, or how it scored them.
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import CLIPImageProcessor
 
 from vtc.core.layout import Role, Unit
-from vtc.viz import overlay, viridis
+from vtc.viz import overlay, seen, viridis
 
 LEGEND = 28
 
@@ -119,3 +120,40 @@ def test_bad_modes_are_refused(white):
         overlay(white, record(unit, [0]), mode="heat")
     with pytest.raises(ValueError, match="no scores"):
         overlay(white, record(unit, [0]), mode="scores")
+
+
+@pytest.mark.parametrize(
+    ("settings", "size"),
+    [
+        (
+            {
+                "do_center_crop": True,
+                "size": {"shortest_edge": 336},
+                "crop_size": {"height": 336, "width": 336},
+            },
+            (200, 200),
+        ),
+        (
+            {
+                "do_center_crop": True,
+                "size": {"shortest_edge": 256},
+                "crop_size": {"height": 224, "width": 224},
+            },
+            (175, 175),
+        ),
+        ({"do_center_crop": False, "size": {"shortest_edge": 336}}, (300, 200)),
+        ({"do_center_crop": False, "size": {"height": 112, "width": 112}}, (300, 200)),
+    ],
+)
+def test_what_a_centre_crop_leaves_is_what_is_shown(settings, size):
+    settings = {"do_resize": True, "do_convert_rgb": True, **settings}
+    processor = CLIPImageProcessor(**settings)
+    picture = Image.fromarray(np.tile(np.arange(300, dtype=np.uint8)[None, :, None] // 2, (200, 1, 3)))
+    shown = seen(picture, SimpleNamespace(image_processor=processor))
+    assert shown.size == size
+    if settings["do_center_crop"]:
+        pixels_in = (
+            processor(picture, return_tensors="np", do_normalize=False)["pixel_values"][0, 0, 100] * 255
+        )
+        edges = np.asarray(shown)[100, [2, -3], 0]
+        assert np.abs(pixels_in[[2, -3]] - edges).max() < 3

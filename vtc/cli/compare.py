@@ -14,6 +14,8 @@ from vtc.core.budget import Keep
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from vtc.viz import Mode
+
 
 @dataclass(frozen=True)
 class Compressed:
@@ -51,19 +53,22 @@ def ask_compressed(
     with vtc.patched(model, method, keep=keep, processor=processor, **(options or {})) as handle:
         answer = ask(model, processor, images, question, max_new_tokens)
         name = "+".join(m.name for m in handle.methods)
-        return Compressed(name, handle.reason, handle.keep, answer, handle.report(), list(handle.last.images))
+        records = [] if handle.last is None else list(handle.last.images)
+        return Compressed(name, handle.reason, handle.keep, answer, handle.report(), records)
 
 
-def write_pictures(out: Path, stem: str, images: Sequence[Image], records: Sequence[Any]) -> list[Path]:
+def write_pictures(
+    out: Path, stem: str, processor: Any, images: Sequence[Image], records: Sequence[Any]
+) -> list[Path]:
     """Write ``STEM_IMAGE_kept.png`` (and ``_scores.png`` where the method ranks) for every image."""
-    from vtc.viz import overlay
+    from vtc.viz import overlay, seen
 
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for record in records:
-        modes = ("kept",) if record.scores is None else ("kept", "scores")
+        modes: tuple[Mode, ...] = ("kept",) if record.scores is None else ("kept", "scores")
         for mode in modes:
             path = out / f"{stem}_{record.image}_{mode}.png"
-            overlay(images[record.image], record, mode).save(path)
+            overlay(seen(images[record.image], processor), record, mode).save(path)
             written.append(path)
     return written

@@ -53,7 +53,8 @@ def _layout(model: Any, processor: Any, picture: Any) -> list[dict[str, Any]]:
     inputs = build_inputs(processor, [([picture], "?")], model.device)
     with vtc.patched(model, "random", keep=0.5, processor=processor) as handle, torch.no_grad():
         model(**inputs)
-        units = [record.unit.filled() for record in handle.last.images]
+        records = [] if handle.last is None else handle.last.images
+        units = [record.unit.filled() for record in records]
     return [
         {
             "modality": u.modality,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,7 +13,7 @@ def methods(as_json: Annotated[bool, typer.Option("--json", help="Print JSON onl
     """List the methods with their papers and options."""
     from vtc.methods import list_methods, method_class
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in list_methods():
         cls = method_class(name)
         rows.append(
@@ -22,5 +22,5 @@ def methods(as_json: Annotated[bool, typer.Option("--json", help="Print JSON onl
     if as_json:
         print_json(rows)
         return
-    table = [(r["name"], r["summary"], r["paper"], " ".join(map(str, r["options"]))) for r in rows]
+    table = [(r["name"], r["summary"], r["paper"], " ".join(r["options"])) for r in rows]
     print_table(["method", "what it does", "arXiv", "options"], table)

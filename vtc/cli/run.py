@@ -61,7 +61,7 @@ def run(
         loaded.model, loaded.processor, job.images, job.question, method, strength, max_new_tokens, options
     )
     stem = f"{_file_stem(loaded.name)}_{cut.method}"
-    pictures = write_pictures(out, stem, job.images, cut.records)
+    pictures = write_pictures(out, stem, loaded.processor, job.images, cut.records)
     result = _result(loaded, job, plain, cut, options, pictures)
     (out / "report.json").write_text(json.dumps(result, indent=2))
     if as_json:
