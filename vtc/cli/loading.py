@@ -50,6 +50,9 @@ def load(name: str, device: str = "auto") -> Loaded:
 
     _be_quiet()
     if name in EMBEDDED:
+        import torch
+
+        torch.set_num_threads(1)  # too small to gain from more threads, which only wait for one another
         model, processor = load_embedded(name)
         entry = EMBEDDED[name]
         return Loaded(name, model.to(_device(device)), processor, entry.note, entry.options)
