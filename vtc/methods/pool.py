@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from ..core.layout import Role
 from ..core.merge import group_shares, grouped_mean
 from ..core.select import part_budgets
 from ..core.stage import ModelFacts, Projector, Selection, Stage, View
-from .base import Method
+from .base import Method, check_choice
 
 
 def pooled_shape(height: int, width: int, budget: int) -> tuple[int, int]:
@@ -48,14 +48,22 @@ class Pool(Method):
     ----------
     keep : float or int
         See :class:`~vtc.methods.Method`.
+    positions : {"keep", "renumber"}
+        1-D position ids of what stays: the original ones or contiguous ones. M-RoPE always keeps them.
     """
 
     name: ClassVar[str] = "pool"
     summary: ClassVar[str] = "uniform spatial average pooling to the budget (baseline)"
+    positions: Literal["keep", "renumber"] = "keep"
+
+    def __post_init__(self) -> None:
+        """Validate the hyperparameters."""
+        super().__post_init__()
+        check_choice("positions", self.positions, ("keep", "renumber"))
 
     def stages(self, facts: ModelFacts) -> list[Stage]:
         """One stage after the projector, per image."""
-        return [Stage(at=Projector(), select=self.select, keep_count=self.keep_count, positions="renumber")]
+        return [Stage(at=Projector(), select=self.select, keep_count=self.keep_count, positions=self.positions)]
 
     def select(self, view: View) -> Selection:
         """Pool every partition to its share of the budget."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 
 from ..core.stage import ModelFacts, Projector, Selection, Stage, View
-from .base import Method
+from .base import Method, check_choice
 
 
 @dataclass(kw_only=True)
@@ -24,15 +24,23 @@ class Random(Method):
     keep : float or int
         See :class:`~vtc.methods.Method`.
     seed : int
+    positions : {"keep", "renumber"}
+        1-D position ids of what stays: the original ones or contiguous ones. M-RoPE always keeps them.
     """
 
     name: ClassVar[str] = "random"
     summary: ClassVar[str] = "uniformly random tokens, seeded (baseline)"
     seed: int = 0
+    positions: Literal["keep", "renumber"] = "keep"
+
+    def __post_init__(self) -> None:
+        """Validate the hyperparameters."""
+        super().__post_init__()
+        check_choice("positions", self.positions, ("keep", "renumber"))
 
     def stages(self, facts: ModelFacts) -> list[Stage]:
         """One stage after the projector, per image."""
-        return [Stage(at=Projector(), select=self.select, keep_count=self.keep_count, positions="renumber")]
+        return [Stage(at=Projector(), select=self.select, keep_count=self.keep_count, positions=self.positions)]
 
     def select(self, view: View) -> Selection:
         """Draw ``view.budget`` of N tokens."""

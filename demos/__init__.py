@@ -1,0 +1,1 @@
+"""Embedded models, bundled pictures, and the job behind ``make demo``."""

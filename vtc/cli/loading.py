@@ -1,0 +1,114 @@
+"""Load embedded models by name and others through the Auto classes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import debugging
+from .values import nearest, one_reason
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model with its processor; ``note`` and ``options`` are those of an embedded model."""
+
+    name: str
+    model: Any
+    processor: Any
+    note: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def options_for(self, method: str, given: dict[str, Any]) -> dict[str, Any]:
+        """Options of the user on top of those that suit the model, as far as the method has them."""
+        from vtc.methods import method_class
+
+        known = tuple(self.options) if method == "auto" else method_class(method).options()
+        return {name: value for name, value in self.options.items() if name in known} | given
+
+
+def load(name: str, device: str = "auto") -> Loaded:
+    """Load a model for inference.
+
+    Parameters
+    ----------
+    name : str
+        Embedded name, folder, or model id of the Hugging Face Hub.
+    device : str
+        ``"auto"`` takes a CUDA device when there is one.
+
+    Raises
+    ------
+    ValueError
+        The model is no vision-language model.
+    OSError
+        It cannot be found or read.
+    """
+    from vtc.demos.embedded import EMBEDDED, load_embedded
+
+    _be_quiet()
+    if name in EMBEDDED:
+        import torch
+
+        torch.set_num_threads(1)  # too small to gain from more threads, which only wait for one another
+        model, processor = load_embedded(name)
+        entry = EMBEDDED[name]
+        return Loaded(name, model.to(_device(device)), processor, entry.note, entry.options)
+    _check_exists(name, list(EMBEDDED))
+    _check_is_vlm(name)
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    try:
+        processor = AutoProcessor.from_pretrained(name)
+        model = AutoModelForImageTextToText.from_pretrained(name, dtype="auto").to(_device(device))
+    except (OSError, ValueError, ImportError) as error:
+        raise OSError(f"Cannot load {name!r}: {one_reason(error)}.") from error
+    return Loaded(_short(name), model.eval(), processor)
+
+
+def _short(name: str) -> str:
+    return Path(name).resolve().name if Path(name).exists() else name
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    return torch.device(name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _be_quiet() -> None:
+    if debugging():
+        return
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def _check_exists(name: str, embedded: list[str]) -> None:
+    """Refuse what can be neither a folder nor a Hub id, before anything is looked up in a network."""
+    path = Path(name).expanduser()
+    looks_local = name.startswith((".", "~", os.sep)) or name.count("/") != 1
+    if not path.exists() and looks_local:
+        raise FileNotFoundError(
+            f"Model {name!r} does not exist: no such folder, and no embedded model.{nearest(name, embedded)} "
+            f"Embedded: {', '.join(embedded)}."
+        )
+    if path.exists() and not (path / "config.json").is_file():
+        raise FileNotFoundError(f"Model folder {name!r} holds no config.json.")
+
+
+def _check_is_vlm(name: str) -> None:
+    from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise OSError(f"Cannot load the configuration of {name!r}: {one_reason(error)}.") from error
+    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        raise ValueError(
+            f"{name!r} is a {config.model_type!r} model and no vision-language model: "
+            "there are no visual tokens to cut. See `vtc models` for the families."
+        )
