@@ -1,9 +1,29 @@
-"""Merging operators: weighted means of groups of rows, accumulated in fp32."""
+"""Merging operators: who merges into whom, and weighted means of groups of rows, accumulated in fp32."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+
+def assign_nearest(rows: Tensor, targets: Tensor, chunk: int = 4096) -> Tensor:
+    """Index of the target with the largest cosine to each row; ties go to the lower target.
+
+    Parameters
+    ----------
+    rows : Tensor [M, D]
+        Unit rows, see :func:`vtc.core.diversity.unit_rows`.
+    targets : Tensor [K, D]
+        Unit rows, K >= 1.
+    chunk : int
+        Rows per block, so that at most ``chunk * K`` similarities exist at a time.
+
+    Returns
+    -------
+    LongTensor [M]
+    """
+    found = [(block @ targets.T).argmax(1) for block in rows.split(chunk)]
+    return torch.cat(found) if found else torch.zeros(0, dtype=torch.long, device=rows.device)
 
 
 def grouped_mean(x: Tensor, groups: Tensor, weights: Tensor, count: int) -> Tensor:
