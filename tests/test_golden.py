@@ -1,4 +1,4 @@
-"""Every golden file of a directory against the methods; files of a known kind are checked whatever their suffix."""
+"""Every golden file of a directory against the methods; known kinds are checked whatever their suffix."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One checker per kind of golden file: ``check(arrays) -> None``, raising AssertionError with what differs."""
+"""One checker per kind of golden file: ``check(arrays)``, raising AssertionError with what differs."""
 
 from __future__ import annotations
 

@@ -57,7 +57,9 @@ def pipeline(arrays):
     scores, _ = pack(maps[..., None], torch.ones(1), grid, side, size, most)
     assert width == int(arrays["local_w"])
     torch.testing.assert_close(features, torch.from_numpy(arrays["stitched_features"]), atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(scores[:, 0], torch.from_numpy(arrays["stitched_importance"]), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        scores[:, 0], torch.from_numpy(arrays["stitched_importance"]), atol=1e-6, rtol=1e-5
+    )
     compare(arrays, features, scores[:, 0], side, width)
 
 
@@ -97,7 +99,14 @@ def topk(arrays):
     part, cell = torch.arange(n) // 196, torch.arange(n) % 196
     role = (torch.arange(n) == n - 1).long() * int(Role.NEWLINE)
     view = tiled_view(
-        torch.zeros(n, 1), stage.keep_count, {stage.needs[0]: video}, part, cell, role, [(14, 14)] * (n // 196), {}
+        torch.zeros(n, 1),
+        stage.keep_count,
+        {stage.needs[0]: video},
+        part,
+        cell,
+        role,
+        [(14, 14)] * (n // 196),
+        {},
     )
     view.units[0] = type(view.units[0])("video", n, None, part, cell, role, view.units[0].part_grids)
     assert stage.select(view).keep.tolist() == arrays["keep_video"].nonzero()[0].tolist()

@@ -41,7 +41,7 @@ def tiled_view(features, keep_count, stats, part, cell, role, grids, info):
 
 
 def anyres_index(grid, side, rows=slice(None), cols=slice(None), newlines=True):
-    """Packed (part, cell, role) of a base crop and ``grid`` stitched tiles, cut to ``rows`` x ``cols`` of the canvas."""
+    """Packed (part, cell, role) of a base crop and stitched tiles, cut to some rows and columns."""
     gh, gw = grid
     y, x = torch.arange(gh * side), torch.arange(gw * side)
     part = (1 + (y // side)[:, None] * gw + (x // side)[None, :])[rows, cols]

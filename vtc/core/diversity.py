@@ -1,7 +1,7 @@
 """Greedy diversity: pick rows one after another so that each is as unlike the picked ones as possible.
 
-One loop serves max-sum diversification (ToDRE) and farthest-first traversal (k-center, DivPrune). It carries one number
-per row, the sum or the maximum of its cosines to the picked rows, and needs one Gram row per pick.
+One loop serves max-sum diversification (ToDRE) and farthest-first traversal (k-center, DivPrune). It carries
+one number per row, the sum or the maximum of its cosines to the picked rows, and needs one Gram row per pick.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Spread:
     order : LongTensor [K]
         Rows in the order of the picks.
     values : Tensor [K - 1]
-        Sum (``max_sum``) or maximum (``k_center``) of cosines to the earlier picks, at each pick after the first.
+        Sum (``max_sum``) or maximum (``k_center``) of cosines to the earlier picks, at each pick after the
+        first.
     final : Tensor [N]
         The same number for every row at the end; picked rows hold ``inf``.
     """
@@ -41,7 +42,9 @@ class Spread:
 
 
 def unit_rows(x: Tensor, centered: bool = False) -> Tensor:
-    """Rows scaled to length one in fp32 (fp64 stays), without gradient; zero rows stay zero: cosine 0 to everything.
+    """Scale rows to length one, in fp32 (fp64 stays) and without gradient.
+
+    Zero rows stay zero, so that their cosine to everything is 0.
 
     Parameters
     ----------
@@ -59,14 +62,14 @@ def unit_rows(x: Tensor, centered: bool = False) -> Tensor:
     x = x if x.dtype == torch.float64 else x.float()
     if centered:
         x = x - x.mean(0)
-    # dividing by the largest entry first keeps the sum of squares inside the range of fp32, whatever bf16 can hold
+    # dividing by the largest entry first keeps the sum of squares of any bf16 row inside the range of fp32
     top = x.abs().amax(1, keepdim=True)
     x = x / torch.where(top > 0, top, 1.0)
     return x / x.norm(dim=1, keepdim=True).clamp_min(1e-12)
 
 
 def most_isolated(unit: Tensor, block: int = 1024) -> Tensor:
-    """Index (0-d tensor) of the row whose nearest other row is farthest by cosine; ties go to the lower index.
+    """Find the row whose nearest other row is farthest by cosine (0-d index); ties go to the lower index.
 
     Only the blocks on and above the diagonal are computed, ``block * N`` similarities at a time.
     """
@@ -97,19 +100,19 @@ def greedy_spread(unit: Tensor, k: int, first: int | Tensor, objective: Objectiv
     -------
     Spread
 
-    Notes
-    -----
-    A matrix product is several times faster than as many matrix-vector products, so Gram rows are computed in blocks
-    for the rows that come next if the order of the candidates stays as it is, and are kept for later picks. On a GPU,
-    where asking which row comes next would wait for the device, the whole Gram matrix is computed when it fits
-    ``CACHE_BYTES``, else one matrix-vector product per pick.
+    Notes ----- A matrix product is several times faster than as many matrix-vector products, so Gram rows are
+    computed in blocks for the rows that come next if the order of the candidates stays as it is, and are kept
+    for later picks. On a GPU, where asking which row comes next would wait for the device, the whole Gram
+    matrix is computed when it fits ``CACHE_BYTES``, else one matrix-vector product per pick.
     """
     n = unit.shape[0]
     if not 1 <= k <= n:
         raise ValueError(f"k={k} is not allowed: pick at least 1 and at most all {n} rows.")
     rows = _on_device(unit) if unit.is_cuda else _Ahead(unit)
     join = torch.Tensor.add_ if objective == "max_sum" else _raise_to
-    current = torch.full((n,), 0.0 if objective == "max_sum" else -torch.inf, dtype=unit.dtype, device=unit.device)
+    current = torch.full(
+        (n,), 0.0 if objective == "max_sum" else -torch.inf, dtype=unit.dtype, device=unit.device
+    )
     order = torch.empty(k, dtype=torch.long, device=unit.device)
     values = torch.empty(k, dtype=unit.dtype, device=unit.device)
     pick = torch.as_tensor(first, device=unit.device).reshape(1)

@@ -25,8 +25,8 @@ def patch_entropy(
     patch : int
         Side of a patch in pixels; rows and columns beyond the last whole patch are ignored.
     mode : {"paper", "wrapped"}
-        "paper" restores the 8-bit image and takes the mean of its channels. "wrapped" repeats the published code, which
-        scales the normalised values by 255 and lets negative ones wrap around modulo 256.
+        "paper" restores the 8-bit image and takes the mean of its channels. "wrapped" repeats the published
+        code, which scales the normalised values by 255 and lets negative ones wrap around modulo 256.
     mean, std : sequence of 3 floats
         Of the processor; used by "paper".
 
@@ -37,7 +37,12 @@ def patch_entropy(
     pixels = pixels.detach().float()
     grey = _wrapped(pixels) if mode == "wrapped" else _restored(pixels, mean, std)
     b, h, w = grey.shape[0], grey.shape[1] // patch, grey.shape[2] // patch
-    cells = grey[:, : h * patch, : w * patch].reshape(b, h, patch, w, patch).transpose(2, 3).reshape(b * h * w, -1)
+    cells = (
+        grey[:, : h * patch, : w * patch]
+        .reshape(b, h, patch, w, patch)
+        .transpose(2, 3)
+        .reshape(b * h * w, -1)
+    )
     counts = torch.zeros(len(cells), 256, device=cells.device)
     counts.scatter_add_(1, cells, torch.ones_like(cells, dtype=counts.dtype))
     p = counts / cells.shape[1]

@@ -9,7 +9,8 @@ from torch import Tensor
 def global_set(received: Tensor, t: float) -> Tensor:
     """Tokens that receive more than ``t`` times the mean attention: bool [..., N].
 
-    Where no token does, the one that receives most (the lowest index of equals) stands alone, so that no row is empty.
+    Where no token does, the one that receives most (the lowest index of equals) stands alone, so that no row
+    is empty.
     """
     chosen = received > t * received.mean(-1, keepdim=True)
     strongest = torch.zeros_like(chosen).scatter_(-1, received.argmax(-1, keepdim=True), True)
@@ -17,7 +18,7 @@ def global_set(received: Tensor, t: float) -> Tensor:
 
 
 def focus_dense(attention: Tensor, t: float) -> Tensor:
-    """Importance from complete attention maps.
+    """Compute importances from complete attention maps.
 
     Parameters
     ----------
@@ -29,7 +30,8 @@ def focus_dense(attention: Tensor, t: float) -> Tensor:
     Returns
     -------
     Tensor [B, N], fp32 (fp64 stays)
-        Mean over the global tokens of the head-averaged attention they pay; every row sums to that of ``attention``.
+        Mean over the global tokens of the head-averaged attention they pay; every row sums to that of
+        ``attention``.
     """
     mean = attention.to(_precise(attention)).mean(1)
     chosen = global_set(mean.mean(1), t)
@@ -38,10 +40,10 @@ def focus_dense(attention: Tensor, t: float) -> Tensor:
 
 
 def focus(q: Tensor, k: Tensor, scaling: float, t: float, skip: int = 0, chunk: int = 256) -> Tensor:
-    """Importance of every token from queries and keys of one layer, without an N x N matrix.
+    """Compute importances from queries and keys of one layer, without an N x N matrix.
 
-    The first pass adds up what every token receives, ``chunk`` queries at a time; the second one computes only the
-    rows of the global tokens.
+    The first pass adds up what every token receives, ``chunk`` queries at a time; the second one computes
+    only the rows of the global tokens.
 
     Parameters
     ----------
@@ -53,7 +55,8 @@ def focus(q: Tensor, k: Tensor, scaling: float, t: float, skip: int = 0, chunk: 
     t : float
         Threshold in units of the mean received attention.
     skip : int
-        Leading tokens ([CLS], registers) that take part in the softmax and are dropped afterwards, row and column.
+        Leading tokens ([CLS], registers) that take part in the softmax and are dropped afterwards, row and
+        column.
     chunk : int
 
     Returns

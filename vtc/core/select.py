@@ -18,13 +18,13 @@ def require_finite(x: Tensor, what: str) -> None:
     if not bool(torch.isfinite(x).all()):
         bad = int((~torch.isfinite(x)).sum())
         raise ValueError(
-            f"{what} hold {bad} NaN or Inf values of {x.numel()}. Half-precision overflow in the vision tower is the "
-            "usual cause: load the model in bfloat16 or float32."
+            f"{what} hold {bad} NaN or Inf values of {x.numel()}. Half-precision overflow in the "
+            "vision tower is the usual cause: load the model in bfloat16 or float32."
         )
 
 
 def topk_indices(scores: Tensor, k: int) -> Tensor:
-    """Indices of the ``k`` largest scores, ascending; equal scores go to the lower index.
+    """Find the ``k`` largest scores, ascending; equal scores go to the lower index.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def topk_indices(scores: Tensor, k: int) -> Tensor:
 
 
 def part_budgets(keep: Keep, sizes: list[int]) -> list[int]:
-    """Tokens per partition: a share applies to every partition alone, a count is split evenly, remainder first."""
+    """Tokens per partition: a share of each one, or a count split evenly, remainder first."""
     if isinstance(keep, int):
         return split_evenly(keep, sizes)
     return [keep_count(keep, n) for n in sizes]
@@ -62,8 +62,9 @@ def with_structure(kept: Tensor, role: Tensor, newlines: Newlines) -> Tensor:
         Kept patches, any order.
     role : LongTensor [N]
     newlines : {"drop", "keep"}
-        Row separators, on top of the budget. When no patch is dropped they stay in any case: keeping everything must
-        be an exact no-op. [CLS] rows (``vision_feature_select_strategy="full"``) always stay and never compete.
+        Row separators, on top of the budget. When no patch is dropped they stay in any case: keeping
+        everything must be an exact no-op. [CLS] rows (``vision_feature_select_strategy="full"``) always stay
+        and never compete.
 
     Returns
     -------
@@ -79,12 +80,14 @@ def with_structure(kept: Tensor, role: Tensor, newlines: Newlines) -> Tensor:
 
 
 def parts_of(part: Tensor, role: Tensor) -> list[Tensor]:
-    """Indices of the patches of every partition, in the order of the partition numbers."""
+    """List the patches of every partition, in the order of the partition numbers."""
     patches = role == Role.PATCH
     return [((part == p) & patches).nonzero(as_tuple=True)[0] for p in part[patches].unique().tolist()]
 
 
-def topk_by_part(scores: Tensor, part: Tensor, role: Tensor, keep: Keep, keep_newlines: bool = False) -> Tensor:
+def topk_by_part(
+    scores: Tensor, part: Tensor, role: Tensor, keep: Keep, keep_newlines: bool = False
+) -> Tensor:
     """Top-k inside every partition (tile, frame) of an image.
 
     Parameters

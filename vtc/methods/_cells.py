@@ -10,10 +10,10 @@ from ..core.stage import View
 
 
 def lattice(view: View) -> Tensor:
-    """Region, row and column of every token of an image: LongTensor [N, 3]; tokens of different regions never merge.
+    """Region, row and column of every token: LongTensor [N, 3]; tokens of different regions never merge.
 
-    The base crop (partition 0) is one region. Tiles stitched to one map, whose rows end with a newline, are another
-    one; tiles that were not stitched are one region each.
+    The base crop (partition 0) is one region. Tiles stitched to one map, whose rows end with a newline, are
+    another one; tiles that were not stitched are one region each.
     """
     grids = view.units[0].filled().part_grids
     widths = torch.tensor([w for _, w in grids] or [view.n], device=view.part.device)
@@ -26,13 +26,15 @@ def lattice(view: View) -> Tensor:
         row = (ends - newline.long())[beyond]
         order = torch.arange(len(row), device=row.device)
         # first token of each row of the stitched map
-        start = torch.full((int(row.max()) + 1,), len(row), device=row.device).scatter_reduce_(0, row, order, "amin")
+        start = torch.full((int(row.max()) + 1,), len(row), device=row.device).scatter_reduce_(
+            0, row, order, "amin"
+        )
         place[beyond] = torch.stack([torch.ones_like(row), row, order - start[row]], 1)
     return place
 
 
 def weakest(importance: Tensor, candidates: Tensor, count: int) -> Tensor:
-    """The ``count`` candidates (LongTensor [P], ascending) of least importance; of equal ones the lower index goes."""
+    """Pick the ``count`` candidates of least importance, of equal ones the lower index."""
     order = importance[candidates].sort(stable=True).indices
     return candidates[order[: max(0, count)]]
 
@@ -67,7 +69,7 @@ def recycle(importance: Tensor, place: Tensor, low: Tensor, side: float) -> tupl
 
 
 def merge_weights(importance: Tensor, cell: Tensor, count: int, signed: bool) -> Tensor:
-    """Weights of the tokens of every cell: their importance, or where it may be negative, that above the cell's least."""
+    """Weights in a cell: the importance, or where that may be negative, what lies above the cell's least."""
     if not signed:
         return importance
     least = torch.full((count,), torch.inf, dtype=importance.dtype, device=importance.device)
@@ -90,7 +92,8 @@ def balance(importance: Tensor, target: Tensor, low: Tensor, count: int) -> Tens
     Returns
     -------
     LongTensor [N]
-        ``target`` with the weakest cells dropped (-1), or the strongest merged tokens standing for themselves.
+        ``target`` with the weakest cells dropped (-1), or the strongest merged tokens standing for
+        themselves.
     """
     own = torch.arange(len(target), device=target.device)
     surplus = int((target == own).sum()) - count

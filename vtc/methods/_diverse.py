@@ -17,7 +17,7 @@ def candidate_count(view: View) -> int:
 
 
 def spread_scores(spread: Spread, rows: Tensor, n: int, objective: Objective) -> Tensor:
-    """Scores [N] for pictures: picked rows in (1, 2] by order, others in [0, 1] by distance to the picked, else NaN."""
+    """Scores [N] for pictures: picked rows in (1, 2] by order, others in [0, 1] by distance, else NaN."""
     k = len(spread.order)
     mean = spread.final / k if objective == "max_sum" else spread.final
     local = ((1 - mean) / 2).clamp(0, 1)

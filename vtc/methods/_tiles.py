@@ -23,7 +23,8 @@ def split_budget(total: int, alpha: float, sizes: Sequence[int]) -> tuple[int, i
 def tile_of(height: int, width: int, grid: tuple[int, int], region: Region) -> Tensor:
     """Tile each token of a ``height x width`` full image belongs to: LongTensor [height * width].
 
-    ``spatial``: by place, also where the side is no multiple of the grid. ``raster``: equal runs of the raster order.
+    ``spatial``: by place, also where the side is no multiple of the grid. ``raster``: equal runs of the
+    raster order.
     """
     rows, cols = grid
     if region == "raster":
@@ -58,7 +59,7 @@ def tile_content(attention: Tensor, tile: Tensor, count: int, content: Content, 
 
 
 def tile_budgets(total: int, content: Tensor, sizes: Sequence[int], leftover: str, single: bool) -> list[int]:
-    """Share ``total`` tokens over tiles in proportion to ``content``, rounded down and clamped to their sizes.
+    """Share ``total`` tokens over tiles in proportion to ``content``, rounded down and clamped to sizes.
 
     Parameters
     ----------

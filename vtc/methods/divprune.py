@@ -1,10 +1,8 @@
 """DivPrune: keep the subset of tokens whose closest pair is as far apart as possible (arXiv 2503.02175).
 
-Specification
--------------
-Let ``X`` be the projected tokens of an image, ``x_v = X_v / |X_v|`` (fp32), distance ``d(u, v) = 1 - x_u . x_v``. The
-max-min diversity problem asks for the K-subset with the largest smallest distance between two of its members; it is
-solved greedily::
+Specification ------------- Let ``X`` be the projected tokens of an image, ``x_v = X_v / |X_v|`` (fp32),
+distance ``d(u, v) = 1 - x_u . x_v``. The max-min diversity problem asks for the K-subset with the largest
+smallest distance between two of its members; it is solved greedily::
 
     first pick   argmax_v  min_{u != v}      d(u, v)        the token whose nearest neighbour is farthest
     next pick    argmax_v  min_{c in picked} d(c, v)
@@ -12,14 +10,16 @@ solved greedily::
 
 Neither the question nor any attention is read, so the method runs on every architecture.
 
-``geometry="centered"`` subtracts the mean token of the image before the rows are normalised. Projected tokens share a
-large common component, which presses all cosines towards 1 and hides what tells them apart (arXiv 2608.30263).
+``geometry="centered"`` subtracts the mean token of the image before the rows are normalised. Projected tokens
+share a large common component, which presses all cosines towards 1 and hides what tells them apart (arXiv
+2608.30263).
 
-Differences from the published code, which handles one sequence of one batch row: any batch and any number of images,
-each on its own unless ``scope="row"``; newline rows are no candidates; a zero row has cosine 0 to everything instead
-of NaN; fp32 throughout; ties go to the lower index; one running minimum per token and Gram rows as they are needed,
-instead of the N x N distance matrix read again at every pick. The first pick still compares all pairs, in blocks.
-Of arXiv 2608.30263 only the centring is here, not its term for distinctiveness in the raw space.
+Differences from the published code, which handles one sequence of one batch row: any batch and any number of
+images, each on its own unless ``scope="row"``; newline rows are no candidates; a zero row has cosine 0 to
+everything instead of NaN; fp32 throughout; ties go to the lower index; one running minimum per token and Gram
+rows as they are needed, instead of the N x N distance matrix read again at every pick. The first pick still
+compares all pairs, in blocks. Of arXiv 2608.30263 only the centring is here, not its term for distinctiveness
+in the raw space.
 """
 
 from __future__ import annotations

@@ -20,11 +20,11 @@ from .base import Method, check_choice
 class HiRED(Method):
     """Budget over full image and tiles from early attention, tokens inside each from late attention.
 
-    With P partitions (0 = full image) of N tokens each, ``T = int(P * N * keep)`` is an upper bound of what stays.
-    ``B_0 = min(int(T * alpha), N)`` goes to the full image; the rest is split over the tiles in proportion to the
-    content of their region in the full image's attention of the first layer. Every partition then keeps its ``B_p``
-    tokens with the most attention of the layer that makes the features. An image without tiles keeps ``int(N * keep)``.
-    Nothing is merged, the question is not read.
+    With P partitions (0 = full image) of N tokens each, ``T = int(P * N * keep)`` is an upper bound of what
+    stays. ``B_0 = min(int(T * alpha), N)`` goes to the full image; the rest is split over the tiles in
+    proportion to the content of their region in the full image's attention of the first layer. Every
+    partition then keeps its ``B_p`` tokens with the most attention of the layer that makes the features. An
+    image without tiles keeps ``int(N * keep)``. Nothing is merged, the question is not read.
 
     Parameters
     ----------
@@ -33,12 +33,13 @@ class HiRED(Method):
         unpadding removes count in T and may be picked, so fewer than T can stay; at least 1 per image does.
         ``keep=1.0``, or a count no smaller than the image, changes nothing.
     preset : {"paper", "official"}
-        Sets ``content`` and ``region`` where they are None: "mass" and "spatial", or "count" and "raster". "official"
-        also computes the shares in fp32 as the code does.
+        Sets ``content`` and ``region`` where they are None: "mass" and "spatial", or "count" and "raster".
+        "official" also computes the shares in fp32 as the code does.
     alpha : float
         Share of the budget for the full image, in [0, 1].
     content : {"mass", "count"} or None
-        Attention mass of a tile's region, or how many of the ``int(N * (1 - alpha))`` strongest tokens lie in it.
+        Attention mass of a tile's region, or how many of the ``int(N * (1 - alpha))`` strongest tokens lie in
+        it.
     region : {"spatial", "raster"} or None
         The tile's place in the image, or horizontal bands whatever the grid.
     leftover : {"drop", "largest_remainder"}
@@ -50,13 +51,12 @@ class HiRED(Method):
     positions : {"renumber", "keep"}
         1-D position ids after pruning. M-RoPE always keeps them.
 
-    Notes
-    -----
-    Source: arXiv 2408.10945 version 3 and its code (hasanar1f/HiRED). The two differ in the content of a tile; the
-    default is the paper's Equation 1. Differences: correct geometry on non-square grids, masks per image, a true no-op
-    at ``keep=1``, at least one token per image, content 0 everywhere splits evenly, ties to the lower index, fp32
-    attention. Encoders without [CLS] use mean received attention of layers that see the whole image. Every frame of a
-    video is an image without tiles. How many tokens stay is known only after unpadding: ``keep_count`` is a bound.
+    Notes ----- Source: arXiv 2408.10945 version 3 and its code (hasanar1f/HiRED). The two differ in the
+    content of a tile; the default is the paper's Equation 1. Differences: correct geometry on non-square
+    grids, masks per image, a true no-op at ``keep=1``, at least one token per image, content 0 everywhere
+    splits evenly, ties to the lower index, fp32 attention. Encoders without [CLS] use mean received attention
+    of layers that see the whole image. Every frame of a video is an image without tiles. How many tokens stay
+    is known only after unpadding: ``keep_count`` is a bound.
     """
 
     name: ClassVar[str] = "hired"
@@ -81,9 +81,13 @@ class HiRED(Method):
         check_choice("newlines", self.newlines, ("drop", "keep"))
         check_choice("positions", self.positions, ("renumber", "keep"))
         if isinstance(self.alpha, bool) or not isinstance(self.alpha, (int, float)):
-            raise TypeError(f"alpha={self.alpha!r} is no number; pass the full image's share of the budget in [0, 1].")
+            raise TypeError(
+                f"alpha={self.alpha!r} is no number; pass the full image's share of the budget in [0, 1]."
+            )
         if not 0.0 <= self.alpha <= 1.0:
-            raise ValueError(f"alpha={self.alpha!r} is not allowed: a share of the budget, it must lie in [0, 1].")
+            raise ValueError(
+                f"alpha={self.alpha!r} is not allowed: a share of the budget, it must lie in [0, 1]."
+            )
 
     def keep_count(self, n: int) -> int:
         """Upper bound of the tokens kept of an image with ``n`` tokens (exact for one partition)."""
@@ -120,13 +124,17 @@ class HiRED(Method):
 
     def _single(self, scores: Tensor, groups: list[Tensor]) -> Tensor:
         sizes = [len(g) for g in groups]
-        budgets = part_budgets(self.keep, sizes) if isinstance(self.keep, int) else [self.total(n) for n in sizes]
+        budgets = (
+            part_budgets(self.keep, sizes) if isinstance(self.keep, int) else [self.total(n) for n in sizes]
+        )
         return torch.cat([g[topk_indices(scores[g], k)] for g, k in zip(groups, budgets, strict=True)])
 
     def _tiled(self, view: View, first: Need, last: Need) -> Tensor:
         raw = view.units[0].info.get("part_stats", {})
         parts = len(raw[last]) if last in raw else int(view.part.max()) + 1
-        rows = [((view.part == p) & (view.role == Role.PATCH)).nonzero(as_tuple=True)[0] for p in range(parts)]
+        rows = [
+            ((view.part == p) & (view.role == Role.PATCH)).nonzero(as_tuple=True)[0] for p in range(parts)
+        ]
         base = raw[first][0] if first in raw else view.stats[first][rows[0]]
         whole = raw[last] if last in raw else [view.stats[last][r] for r in rows]
         kept = []
@@ -139,7 +147,7 @@ class HiRED(Method):
         return torch.cat(kept)
 
     def budgets(self, view: View, base: Tensor, sizes: list[int]) -> list[int]:
-        """Tokens per partition of a tiled image, from the first layer's attention ``base`` [N_0] of the full image."""
+        """Tokens per partition, from the first layer's attention ``base`` [N_0] of the full image."""
         unit, tiles = view.units[0].filled(), len(sizes) - 1
         official = self.preset == "official"
         region: Region = self.region or ("raster" if official else "spatial")
@@ -147,8 +155,8 @@ class HiRED(Method):
         grid = unit.info.get("tile_grid", (tiles, 1) if region == "raster" else None)
         if grid is None or grid[0] * grid[1] != tiles:
             raise ValueError(
-                f"hired with region={region!r} needs the grid of the {tiles} tiles and got {grid}; pass region='raster' "
-                "or use an adapter that fills Unit.info['tile_grid'] = (rows, columns)."
+                f"hired with region={region!r} needs the grid of the {tiles} tiles and got {grid}; pass "
+                "region='raster' or use an adapter that fills Unit.info['tile_grid'] = (rows, columns)."
             )
         full, rest = split_budget(self.total(sum(sizes)), self.alpha, sizes)
         tile = tile_of(*unit.part_grids[0], grid, region)

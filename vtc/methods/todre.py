@@ -18,7 +18,7 @@ Pivot = Literal["auto", "cls", "farthest", "center", "random"]
 
 
 def thumbnail_first(view: View, rows: Tensor) -> Tensor:
-    """Positions within ``rows`` a [CLS] pivot may come from: base crops of tiled images, everything of the others."""
+    """Positions in ``rows`` a [CLS] pivot may come from: base crops of tiled images, all of the others."""
     allowed = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
     for ordinal, unit in enumerate(view.units):
         mine = view.unit[rows] == ordinal
@@ -37,9 +37,10 @@ class ToDRE(Method):
         max_sum:   next = argmin_v  sum_{c picked} cos(x_v, x_c)        (version 2 of the paper, Algorithm 1)
         k_center:  next = argmin_v  max_{c picked} cos(x_v, x_c)        (the name version 1 uses)
 
-    The picked tokens stay in their original order, nothing is merged. Thumbnail and tiles of one image are one set of
-    candidates, so are the frames of a video; images are independent of each other unless ``scope="row"``. Newline
-    rows are no candidates: being equal to each other and unlike all patches they would eat the budget.
+    The picked tokens stay in their original order, nothing is merged. Thumbnail and tiles of one image are
+    one set of candidates, so are the frames of a video; images are independent of each other unless
+    ``scope="row"``. Newline rows are no candidates: being equal to each other and unlike all patches they
+    would eat the budget.
 
     Parameters
     ----------
@@ -48,10 +49,11 @@ class ToDRE(Method):
     objective : {"max_sum", "k_center"}
         Max-sum may pick exact duplicates, k-center never does before all distinct rows are used.
     pivot : {"auto", "cls", "farthest", "center", "random"}
-        First pick: most [CLS] attention (inside the thumbnail if there are tiles), least or most similar to the mean
-        direction, or drawn with ``seed``. "auto" is "cls" for encoders with [CLS], else "farthest".
+        First pick: most [CLS] attention (inside the thumbnail if there are tiles), least or most similar to
+        the mean direction, or drawn with ``seed``. "auto" is "cls" for encoders with [CLS], else "farthest".
     cls_layer : int
-        Encoder layer of the [CLS] attention, negative from the end: -1 is the last one, as in the paper's equation.
+        Encoder layer of the [CLS] attention, negative from the end: -1 is the last one, as in the paper's
+        equation.
     seed : int
         For ``pivot="random"``.
     scope : {"image", "row"}
@@ -61,10 +63,9 @@ class ToDRE(Method):
     positions : {"renumber", "keep"}
         1-D position ids after pruning. M-RoPE always keeps them.
 
-    Notes
-    -----
-    Source: arXiv 2505.18757 version 2; no code is published. Decided here: head mean of the true softmax, whose [CLS]
-    column is dropped (the paper writes one head and patches only), ties to the lower index, fp32.
+    Notes ----- Source: arXiv 2505.18757 version 2; no code is published. Decided here: head mean of the true
+    softmax, whose [CLS] column is dropped (the paper writes one head and patches only), ties to the lower
+    index, fp32.
     """
 
     name: ClassVar[str] = "todre"
@@ -106,12 +107,14 @@ class ToDRE(Method):
             return None
         if not facts.has_class_token:
             raise ValueError(
-                f"pivot='cls' needs a [CLS] token, which the vision encoder of family {facts.family!r} has not. "
-                "Pass pivot='farthest' (deterministic), 'center' or 'random'."
+                f"pivot='cls' needs a [CLS] token, which the vision encoder of family {facts.family!r} "
+                "has not. Pass pivot='farthest' (deterministic), 'center' or 'random'."
             )
         layer = self.cls_layer + facts.vision_layers if self.cls_layer < 0 else self.cls_layer
         if not 0 <= layer < facts.vision_layers:
-            raise ValueError(f"cls_layer={self.cls_layer} does not exist: the encoder has {facts.vision_layers} layers.")
+            raise ValueError(
+                f"cls_layer={self.cls_layer} does not exist: the encoder has {facts.vision_layers} layers."
+            )
         return Need("vision", layer, "class_row")
 
     def select(self, view: View, need: Need | None = None) -> Selection:

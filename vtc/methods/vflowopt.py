@@ -19,7 +19,7 @@ from .base import Method, check_choice
 
 
 class Tuned(NamedTuple):
-    """Released parameters of one budget: mean share over layers, threshold, entropy weight, cell side, first ratio."""
+    """Released parameters of one budget: mean share over layers, t, alpha, cell side, first ratio."""
 
     keep: float
     t: float
@@ -39,21 +39,23 @@ PRESETS = {
 class VFlowOpt(Method):
     """Importance from the encoder, pruning after the projector, and recycling of what is pruned.
 
-    The importance of patch i is ``mean_{k in G} A[k, i] + alpha * softmax(entropy)_i`` with the head-averaged attention
-    A of the layer that makes the features and the global tokens G, which receive more than ``t`` times the mean; when
-    there are none, the one that receives most. Of L tokens ``d = round(L * (1 - keep))`` go. On a tiled or native
-    resolution image ``g = int(L / cell**2)`` more go, and all that went are merged inside cells of ``cell`` x ``cell``
-    tokens: the importance-weighted mean takes the slot of the strongest. Images without tiles and videos are pruned
-    without recycling, videos over all their frames together. Newline rows count in L and always stay.
+    The importance of patch i is ``mean_{k in G} A[k, i] + alpha * softmax(entropy)_i`` with the head-averaged
+    attention A of the layer that makes the features and the global tokens G, which receive more than ``t``
+    times the mean; when there are none, the one that receives most. Of L tokens ``d = round(L * (1 - keep))``
+    go. On a tiled or native resolution image ``g = int(L / cell**2)`` more go, and all that went are merged
+    inside cells of ``cell`` x ``cell`` tokens: the importance-weighted mean takes the slot of the strongest.
+    Images without tiles and videos are pruned without recycling, videos over all their frames together.
+    Newline rows count in L and always stay.
 
     Parameters
     ----------
     keep : float or int or None
-        Share of each image's tokens, newlines included, or tokens per image. None: the preset's budget, else 0.25.
+        Share of each image's tokens, newlines included, or tokens per image. None: the preset's budget, else
+        0.25.
     preset : {"llava-onevision-7b-50", "llava-onevision-7b-25", "llava-onevision-7b-10"} or None
-        Released parameters of ``t``, ``alpha``, ``cell`` where those are None. Its first ratio replaces ``keep`` as long
-        as ``keep`` is the preset's budget, which is a mean over layers. None: untuned, t=5, alpha=0, cell=16 on a side
-        of 27.
+        Released parameters of ``t``, ``alpha``, ``cell`` where those are None. Its first ratio replaces
+        ``keep`` as long as ``keep`` is the preset's budget, which is a mean over layers. None: untuned, t=5,
+        alpha=0, cell=16 on a side of 27.
     t, alpha, cell : float or None
         Overrides of the preset; ``alpha`` may be negative, 0 skips the entropy.
     entropy : {"paper", "wrapped"}
@@ -63,15 +65,15 @@ class VFlowOpt(Method):
     exact_budget : bool
         Trim or refill by importance, so that exactly ``L - d`` tokens stay.
     positions : {"renumber", "keep"}
-        1-D position ids after pruning: contiguous (the code) or the original ones (the paper). M-RoPE keeps them.
+        1-D position ids after pruning: contiguous (the code) or the original ones (the paper). M-RoPE keeps
+        them.
 
-    Notes
-    -----
-    Source: arXiv 2508.05211 and its published code. Where they differ, the mean over G is the code's (the paper sums)
-    and the grey levels are the paper's. Decided here: the rule for an empty G (the code yields NaN and keeps the whole
-    tile), newline rows are no candidates, ties, plain means where weights vanish, weights above the cell's minimum for
-    negative ``alpha``, nothing is recycled when ``keep=1``. With recycling the number of kept tokens depends on where
-    the dropped ones lie: ``keep_count`` is exact only with ``exact_budget`` or without tiles.
+    Notes ----- Source: arXiv 2508.05211 and its published code. Where they differ, the mean over G is the
+    code's (the paper sums) and the grey levels are the paper's. Decided here: the rule for an empty G (the
+    code yields NaN and keeps the whole tile), newline rows are no candidates, ties, plain means where weights
+    vanish, weights above the cell's minimum for negative ``alpha``, nothing is recycled when ``keep=1``. With
+    recycling the number of kept tokens depends on where the dropped ones lie: ``keep_count`` is exact only
+    with ``exact_budget`` or without tiles.
     """
 
     name: ClassVar[str] = "vflowopt"
@@ -96,8 +98,8 @@ class VFlowOpt(Method):
         super().__post_init__()
         if tuned and self.keep != tuned.keep:
             raise ValueError(
-                f"preset={self.preset!r} is the budget keep={tuned.keep:g}, and keep={self.keep!r} was passed. Leave out "
-                "one of the two, or pass t, alpha and cell instead of the preset."
+                f"preset={self.preset!r} is the budget keep={tuned.keep:g}, and keep={self.keep!r} was passed. "
+                "Leave out one of the two, or pass t, alpha and cell instead of the preset."
             )
         check_choice("entropy", self.entropy, ("paper", "wrapped"))
         check_choice("positions", self.positions, ("renumber", "keep"))
@@ -127,7 +129,7 @@ class VFlowOpt(Method):
         return max(1, n - self.dropped(n)) if n > 0 else 0
 
     def stages(self, facts: ModelFacts) -> list[Stage]:
-        """One stage after the projector; it reads the layer that makes the features, and pixels if alpha is not 0."""
+        """One stage after the projector; it reads the layer that makes the features, and maybe pixels."""
         tuned = self._tuned or Tuned(0.25, 5.0, 0.0, 16.0, 0.25)
         layer = whole_image_layers(facts, self.name)[-1]
         alpha = tuned.alpha if self.alpha is None else self.alpha
@@ -144,7 +146,9 @@ class VFlowOpt(Method):
             )
         ]
 
-    def select(self, view: View, needs: tuple[Need, ...], alpha: float = 0.0, native: bool = False) -> Selection:
+    def select(
+        self, view: View, needs: tuple[Need, ...], alpha: float = 0.0, native: bool = False
+    ) -> Selection:
         """Prune by importance and recycle on images with tiles or of native resolution."""
         importance = view.stats[needs[0]]
         if alpha:
@@ -166,7 +170,7 @@ class VFlowOpt(Method):
         return Selection(kept.nonzero(as_tuple=True)[0], scores=importance)
 
     def cell_side(self, view: View) -> float:
-        """Side of a recycling cell in tokens: as given or tuned, else 16 on a base grid of 27 and in proportion."""
+        """Side of a recycling cell: as given or tuned, else 16 on a base grid of 27 and in proportion."""
         if self.cell is not None:
             return float(self.cell)
         if self._tuned:

@@ -13,17 +13,18 @@ For the N patches of one partition (image, tile, frame) and a budget K::
     every other token of R joins the target with the largest cosine
     contextual token i = mean of target i and the tokens that joined it
 
-The paper's settings 54 + 10 = 64, 108 + 20 = 128 and 162 + 30 = 192 have this ratio. Encoders without [CLS] rank by
-the attention a patch receives, mean over heads and queries, which is the paper's own rule for them.
+The paper's settings 54 + 10 = 64, 108 + 20 = 128 and 162 + 30 = 192 have this ratio. Encoders without [CLS]
+rank by the attention a patch receives, mean over heads and queries, which is the paper's own rule for them.
 
 Differences from the published code:
 
-* Cosines between the projected features, where the code compares the attention keys (head mean) of that layer, and
-  merging after the projector, where the code merges encoder features before it: the mean of projections instead of
-  the projection of a mean. One rule then fits every architecture.
-* A contextual token is the mean of its whole group, as the paper's text says. The code adds the mean of the joined
-  tokens to the target, which doubles the length of the row.
-* Merged rows stay in the slot of their target, in raster order; the code appends them after the dominant ones.
+* Cosines between the projected features, where the code compares the attention keys (head mean) of that
+  layer, and merging after the projector, where the code merges encoder features before it: the mean of
+  projections instead of the projection of a mean. One rule then fits every architecture.
+* A contextual token is the mean of its whole group, as the paper's text says. The code adds the mean of the
+  joined tokens to the target, which doubles the length of the row.
+* Merged rows stay in the slot of their target, in raster order; the code appends them after the dominant
+  ones.
 * Targets span all of R; the code steps by ``floor(|R| / C)`` and leaves out the tail.
 * [CLS] itself is not kept. Tiles and frames are zipped each for itself, with the budget shared between them.
 * Ties go to the lower index; fp32 throughout.
@@ -87,7 +88,8 @@ class VisionZip(Method):
     keep : float or int
         Share of every tile, or tokens per image (split evenly over its tiles, remainder to the first).
     contextual : float
-        Share of the budget for merged tokens, in [0, 1); 10/64 gives the paper's 54 + 10, 108 + 20 and 162 + 30.
+        Share of the budget for merged tokens, in [0, 1); 10/64 gives the paper's 54 + 10, 108 + 20 and 162 +
+        30.
     newlines : {"drop", "keep"}
         Row separators of anyres images; kept ones come on top of the budget.
     positions : {"renumber", "keep"}
@@ -105,11 +107,13 @@ class VisionZip(Method):
         """Validate the hyperparameters."""
         super().__post_init__()
         if isinstance(self.contextual, bool) or not isinstance(self.contextual, (int, float)):
-            raise TypeError(f"contextual={self.contextual!r} is no number; pass a share of the budget in [0, 1).")
+            raise TypeError(
+                f"contextual={self.contextual!r} is no number; pass a share of the budget in [0, 1)."
+            )
         if not 0.0 <= self.contextual < 1.0:
             raise ValueError(
-                f"contextual={self.contextual!r} is not allowed: it is the share of the budget for merged tokens and "
-                "must lie in [0, 1), for example 10/64."
+                f"contextual={self.contextual!r} is not allowed: it is the share of the budget for merged "
+                "tokens and must lie in [0, 1), for example 10/64."
             )
         check_choice("newlines", self.newlines, ("drop", "keep"))
         check_choice("positions", self.positions, ("renumber", "keep"))
@@ -130,7 +134,10 @@ class VisionZip(Method):
 
     def select(self, view: View, need: Need) -> Selection:
         """Zip every tile or frame."""
-        scores, slot = view.stats[need], torch.full((view.n,), -1, dtype=torch.long, device=view.features.device)
+        scores, slot = (
+            view.stats[need],
+            torch.full((view.n,), -1, dtype=torch.long, device=view.features.device),
+        )
         groups = parts_of(view.part, view.role)
         kept = []
         for rows, budget in zip(groups, part_budgets(self.keep, [len(g) for g in groups]), strict=True):
@@ -145,7 +152,7 @@ class VisionZip(Method):
 
 
 def merge_into(features: Tensor, keep: Tensor, slot: Tensor, scores: Tensor) -> Selection:
-    """Selection whose kept rows are the plain means of the tokens that point at them by ``slot`` (-1: dropped)."""
+    """Replace kept rows by the plain means of the tokens that point at them by ``slot`` (-1: dropped)."""
     groups = torch.where(slot >= 0, torch.searchsorted(keep, slot.clamp_min(0)), -1)
     weights = torch.ones(len(slot), device=features.device)
     values = grouped_mean(features, groups, weights, len(keep))

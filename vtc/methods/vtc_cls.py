@@ -17,10 +17,10 @@ Ensemble = Literal["sum", "max", "min"]
 
 
 def ensemble_layers(facts: ModelFacts, start_layer: int | None) -> list[int]:
-    """Vision layers whose attention is summed: ``start_layer .. end``, ``end`` = the layer that makes the features.
+    """Vision layers whose attention is summed: ``start_layer`` to the layer that makes the features.
 
-    ``start_layer=None`` is ``floor(2 L / 3)`` (16 of 24). Encoders without [CLS] use only blocks that attend to the
-    whole image; when none lies in the range, the last one before it.
+    ``start_layer=None`` is ``floor(2 L / 3)`` (16 of 24). Encoders without [CLS] use only blocks that attend
+    to the whole image; when none lies in the range, the last one before it.
 
     Raises
     ------
@@ -32,8 +32,8 @@ def ensemble_layers(facts: ModelFacts, start_layer: int | None) -> list[int]:
     start = min(start, facts.feature_layer) if start_layer is None else start
     if not 0 <= start <= facts.feature_layer:
         raise ValueError(
-            f"start_layer={start} leaves no layer: the features come from layer {facts.feature_layer} (0-based) of "
-            f"{facts.vision_layers}; choose 0 <= start_layer <= {facts.feature_layer}."
+            f"start_layer={start} leaves no layer: the features come from layer "
+            f"{facts.feature_layer} (0-based) of {facts.vision_layers}; choose 0 <= start_layer <= {facts.feature_layer}."
         )
     return [i for i in whole if i >= start] or whole[-1:]
 
@@ -49,9 +49,9 @@ def combine(rows: Tensor, ensemble: Ensemble) -> Tensor:
 class VTCCLS(Method):
     """Visual token compression by [CLS] attention, an ensemble of late encoder layers.
 
-    Score of patch j: ``s[j] = sum_l mean_h A_l[h, CLS, j]`` over layers ``start_layer .. end``; softmax over all keys
-    with [CLS], whose column is dropped afterwards. The best patches stay in raster order, nothing is merged, the
-    question is not read. Tiles of one image and frames of a video are ranked each for itself.
+    Score of patch j: ``s[j] = sum_l mean_h A_l[h, CLS, j]`` over layers ``start_layer .. end``; softmax over
+    all keys with [CLS], whose column is dropped afterwards. The best patches stay in raster order, nothing is
+    merged, the question is not read. Tiles of one image and frames of a video are ranked each for itself.
 
     Parameters
     ----------
@@ -64,15 +64,14 @@ class VTCCLS(Method):
     newlines : {"drop", "keep"}
         Row separators of anyres images; kept ones come on top of the budget.
     positions : {"renumber", "keep"}
-        1-D position ids after pruning: contiguous (published code) or the original ones. M-RoPE always keeps them.
+        1-D position ids after pruning: contiguous (published code) or the original ones. M-RoPE always keeps
+        them.
 
-    Notes
-    -----
-    Source: arXiv 2412.05819 and its code (THU-MIG/VTC-CLS), which is followed where the paper is silent. Differences:
-    any batch, any number of images, K = 1, scores in fp32 with ties to the lower index (the code ranks in fp16), and
-    encoders without [CLS], which rank by mean received attention (VisionZip's practice) of full-attention blocks.
-    Shares count the patches that survive the unpadding of a tile, so padding takes no budget. When no patch is
-    dropped nothing is, newlines included.
+    Notes ----- Source: arXiv 2412.05819 and its code (THU-MIG/VTC-CLS), which is followed where the paper is
+    silent. Differences: any batch, any number of images, K = 1, scores in fp32 with ties to the lower index
+    (the code ranks in fp16), and encoders without [CLS], which rank by mean received attention (VisionZip's
+    practice) of full-attention blocks. Shares count the patches that survive the unpadding of a tile, so
+    padding takes no budget. When no patch is dropped nothing is, newlines included.
     """
 
     name: ClassVar[str] = "vtc-cls"
