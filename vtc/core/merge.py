@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .select import require_finite
+
 
 def assign_nearest(rows: Tensor, targets: Tensor, chunk: int = 4096) -> Tensor:
     """Index of the target with the largest cosine to each row; ties go to the lower target.
@@ -42,7 +44,13 @@ def grouped_mean(x: Tensor, groups: Tensor, weights: Tensor, count: int) -> Tens
     Returns
     -------
     Tensor [K, D], dtype of ``x``
+
+    Raises
+    ------
+    ValueError
+        ``x`` holds NaN or Inf, which would spread over a group.
     """
+    require_finite(x, "The features of the visual tokens")
     shares = group_shares(groups, weights, count)
     inside = groups >= 0
     out = torch.zeros(count, x.shape[1], dtype=shares.dtype, device=x.device)

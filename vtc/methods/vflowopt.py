@@ -98,8 +98,8 @@ class VFlowOpt(Method):
         super().__post_init__()
         if tuned and self.keep != tuned.keep:
             raise ValueError(
-                f"preset={self.preset!r} is the budget keep={tuned.keep:g}, and keep={self.keep!r} was passed. "
-                "Leave out one of the two, or pass t, alpha and cell instead of the preset."
+                f"preset={self.preset!r} is the budget keep={tuned.keep:g}, and keep={self.keep!r} was "
+                "passed. Leave out one of the two, or pass t, alpha and cell instead of the preset."
             )
         check_choice("entropy", self.entropy, ("paper", "wrapped"))
         check_choice("positions", self.positions, ("renumber", "keep"))

@@ -33,7 +33,8 @@ def ensemble_layers(facts: ModelFacts, start_layer: int | None) -> list[int]:
     if not 0 <= start <= facts.feature_layer:
         raise ValueError(
             f"start_layer={start} leaves no layer: the features come from layer "
-            f"{facts.feature_layer} (0-based) of {facts.vision_layers}; choose 0 <= start_layer <= {facts.feature_layer}."
+            f"{facts.feature_layer} (0-based) of {facts.vision_layers}; choose "
+            f"0 <= start_layer <= {facts.feature_layer}."
         )
     return [i for i in whole if i >= start] or whole[-1:]
 
