@@ -51,11 +51,11 @@ class Need:
         ``class_row``: attention of the [CLS] query to every patch, mean over heads.
         ``received``: attention a patch receives, mean over heads and over the queries of its segment.
         ``focus``: two-pass received attention (VFlowOpt); ``option`` = threshold t.
-        ``entropy``: softmax over the patches of a partition of their grey-level entropy in bits; ``option`` =
-        "paper" or "wrapped" (VFlowOpt).
         ``query_rows``: attention of chosen text rows to every token, mean over heads and rows; ``option`` = "last" or "text".
         ``transition``: how much attention and FFN change a token (TransPrune).
         ``hidden_in``, ``hidden_out``: the layer's input or output.
+        ``entropy``: softmax over the patches of a partition of their grey-level entropy in bits; ``option`` =
+        "paper" or "wrapped" (VFlowOpt).
     option : hashable
         Parameter of the statistic.
     """

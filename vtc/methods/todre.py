@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -94,7 +95,7 @@ class ToDRE(Method):
         return [
             Stage(
                 at=Projector(),
-                select=lambda view: self.select(view, need),
+                select=partial(self.select, need=need),
                 keep_count=self.keep_count,
                 needs=(need,) if need else (),
                 scope=self.scope,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -139,7 +140,7 @@ class VFlowOpt(Method):
         return [
             Stage(
                 at=Projector(),
-                select=lambda view: self.select(view, tuple(needs), alpha, facts.multimodal_rope),
+                select=partial(self.select, needs=tuple(needs), alpha=alpha, native=facts.multimodal_rope),
                 keep_count=self.keep_count,
                 needs=tuple(needs),
                 positions=self.positions,

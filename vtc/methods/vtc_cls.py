@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -97,7 +98,7 @@ class VTCCLS(Method):
         return [
             Stage(
                 at=Projector(),
-                select=lambda view: self.select(view, needs),
+                select=partial(self.select, needs=needs),
                 keep_count=self.keep_count,
                 needs=needs,
                 positions=self.positions,
