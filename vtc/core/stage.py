@@ -13,7 +13,7 @@ from .layout import Role, Unit
 
 Scope = Literal["image", "frame", "row"]
 Positions = Literal["keep", "renumber"]
-Stat = Literal["class_row", "received", "query_rows", "focus", "hidden_in", "hidden_out", "transition"]
+Stat = Literal["class_row", "received", "query_rows", "focus", "entropy", "hidden_in", "hidden_out", "transition"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class Need:
         or "text".
         ``transition``: how much attention and FFN change a token (TransPrune).
         ``hidden_in``, ``hidden_out``: the layer's input or output.
+        ``entropy``: softmax over the patches of a partition of their grey-level entropy in bits; ``option`` =
+        "paper" or "wrapped" (VFlowOpt).
     option : hashable
         Parameter of the statistic.
     """
