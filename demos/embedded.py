@@ -15,8 +15,7 @@ PHOTO_QUESTION = "What is on the table?"
 SCENE_SEED = 30
 """Scene with five objects and a number; uncompressed tiny-llava answers its four questions rightly."""
 RANDOM_WEIGHTS = (
-    "This model has random weights: its answers mean nothing, "
-    "while the tokens, the times and the picture are real."
+    "This model has random weights: its answers mean nothing, while the tokens, the times and the picture are real."
 )
 
 

@@ -84,9 +84,7 @@ def _run(loaded: Loaded, task: _Task, out: Path) -> list[dict[str, Any]]:
 
 
 def _show(loaded: Loaded, task: _Task, results: list[dict[str, Any]]) -> None:
-    title = f"{loaded.name}, {task.name}: {task.question}" + (
-        f"   (right answer: {task.known})" if task.known else ""
-    )
+    title = f"{loaded.name}, {task.name}: {task.question}" + (f"   (right answer: {task.known})" if task.known else "")
     rows = [
         (
             r["method"],

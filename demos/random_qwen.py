@@ -137,7 +137,5 @@ def build(seed: int = 0) -> tuple[Any, Any]:
     settings.pad_token_id, settings.eos_token_id = 0, 2
     tokens = processor.tokenizer.convert_ids_to_tokens(range(len(processor.tokenizer)))
     settings.no_repeat_ngram_size = 2  # random weights fall into loops at once
-    settings.suppress_tokens = [
-        i for i, token in enumerate(tokens) if not (len(token) == 1 and token.isascii())
-    ]
+    settings.suppress_tokens = [i for i, token in enumerate(tokens) if not (len(token) == 1 and token.isascii())]
     return model, processor

@@ -121,9 +121,7 @@ def evaluate(
     with contextlib.ExitStack() as stack:
         handle = None
         if method != NO_METHOD:
-            handle = stack.enter_context(
-                vtc.patched(model, method, keep=keep, processor=processor, **options)
-            )
+            handle = stack.enter_context(vtc.patched(model, method, keep=keep, processor=processor, **options))
         for start in range(0, limit, batch):
             outcomes += _answer(model, processor, handle, asked[start : start + batch])
     name = model_name or str(getattr(model.config, "name_or_path", "")) or type(model).__name__
@@ -131,9 +129,7 @@ def evaluate(
     return _table(name, method, used, options, outcomes)
 
 
-def _answer(
-    model: Any, processor: Any, handle: Any, asked: Sequence[tuple[Scene, Question]]
-) -> list[_Outcome]:
+def _answer(model: Any, processor: Any, handle: Any, asked: Sequence[tuple[Scene, Question]]) -> list[_Outcome]:
     inputs = build_inputs(processor, [([scene.image], q.text) for scene, q in asked], model.device)
     answers = decode(processor, new_tokens(model, inputs, 8))
     counts = [(1, 1)] * len(asked)
@@ -143,9 +139,7 @@ def _answer(
     return [_Outcome(q.family, is_exact(a, q), before, after) for (_, q), a, (before, after) in triples]
 
 
-def _table(
-    model: str, method: str, keep: Keep | None, options: dict[str, Any], outcomes: list[_Outcome]
-) -> list[Row]:
+def _table(model: str, method: str, keep: Keep | None, options: dict[str, Any], outcomes: list[_Outcome]) -> list[Row]:
     rows = []
     for family in [*FAMILIES, "all"]:
         mine = [o for o in outcomes if family in (o.family, "all")]

@@ -70,9 +70,7 @@ def prompt_text(processor: Any, question: str, images: int = 1) -> str:
     A processor without a template gets its image tokens, a line break and the question.
     """
     question = check_question(question)
-    template = getattr(processor, "chat_template", None) or getattr(
-        processor.tokenizer, "chat_template", None
-    )
+    template = getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None)
     if template is None:
         token = getattr(processor, "image_token", "<image>")
         return str(token) * images + "\n" + question
@@ -100,9 +98,7 @@ def build_inputs(
     texts = [prompt_text(processor, question, len(images)) for images, question in rows]
     # the flat list is what every family takes; which image belongs to which row follows from the placeholders
     images = [image.convert("RGB") for row_images, _ in rows for image in row_images]
-    inputs = processor(
-        text=texts, images=images or None, padding=True, padding_side="left", return_tensors="pt"
-    )
+    inputs = processor(text=texts, images=images or None, padding=True, padding_side="left", return_tensors="pt")
     return dict(inputs.to(device))
 
 

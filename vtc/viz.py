@@ -245,7 +245,5 @@ def _with_legend(sheet: Image.Image, record: Any, mode: Mode, height: int = 28) 
     low, high = _score_range(record)
     bar = np.repeat(viridis(np.linspace(0, 1, 96))[None], 12, axis=0)
     out.paste(Image.fromarray(bar), (8, middle - 6))
-    draw.text(
-        (112, middle), f"rank of the score ({low:.3g} to {high:.3g})", fill=_INK, font=font, anchor="lm"
-    )
+    draw.text((112, middle), f"rank of the score ({low:.3g} to {high:.3g})", fill=_INK, font=font, anchor="lm")
     return out

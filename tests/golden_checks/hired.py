@@ -85,9 +85,7 @@ class Image:
         stats = {need: torch.stack(maps)[part, cell] for need, maps in raw.items()}
         info = {"part_stats": raw, "tile_grid": self.grid}
         grids = [(self.side, self.side)] * len(self.early)
-        return tiled_view(
-            torch.zeros(len(part), 1), stage.keep_count, stats, part, cell, role, grids, info
-        ), raw
+        return tiled_view(torch.zeros(len(part), 1), stage.keep_count, stats, part, cell, role, grids, info), raw
 
     def run(self, m, **options):
         method = make_method(

@@ -35,11 +35,7 @@ def stitch(tiles, grid, side):
     """Tiles [k, side * side, C] as one map [C, rows, cols]."""
     gh, gw = grid
     channels = tiles.shape[-1]
-    return (
-        tiles.view(gh, gw, side, side, channels)
-        .permute(4, 0, 2, 1, 3)
-        .reshape(channels, gh * side, gw * side)
-    )
+    return tiles.view(gh, gw, side, side, channels).permute(4, 0, 2, 1, 3).reshape(channels, gh * side, gw * side)
 
 
 def shrink(chart, side, most):

@@ -57,9 +57,7 @@ def pipeline(arrays):
     scores, _ = pack(maps[..., None], torch.ones(1), grid, side, size, most)
     assert width == int(arrays["local_w"])
     torch.testing.assert_close(features, torch.from_numpy(arrays["stitched_features"]), atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(
-        scores[:, 0], torch.from_numpy(arrays["stitched_importance"]), atol=1e-6, rtol=1e-5
-    )
+    torch.testing.assert_close(scores[:, 0], torch.from_numpy(arrays["stitched_importance"]), atol=1e-6, rtol=1e-5)
     compare(arrays, features, scores[:, 0], side, width)
 
 

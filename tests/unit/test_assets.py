@@ -37,14 +37,10 @@ def test_tiny_llava_prompt(llava):
     assert ids[:65] == [1] + [3] * 64
     assert processor.tokenizer.convert_ids_to_tokens(ids[65:]) == "what color is the circle ?".split()
     assert inputs["pixel_values"].shape == (1, 3, 112, 112)
-    assert torch.allclose(
-        inputs["pixel_values"][0, :, 50, 50], torch.tensor([1.0, -1.0, 128 / 127.5 - 1]), atol=1e-3
-    )
+    assert torch.allclose(inputs["pixel_values"][0, :, 50, 50], torch.tensor([1.0, -1.0, 128 / 127.5 - 1]), atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("text", "words"), [("42", "4 2"), ("RED ring!", "red ring <unk>"), ("zebra", "<unk>")]
-)
+@pytest.mark.parametrize(("text", "words"), [("42", "4 2"), ("RED ring!", "red ring <unk>"), ("zebra", "<unk>")])
 def test_tiny_llava_words(llava, text, words):
     ids = llava[1].tokenizer(text, add_special_tokens=False)["input_ids"]
     assert llava[1].tokenizer.convert_ids_to_tokens(ids) == words.split()

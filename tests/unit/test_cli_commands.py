@@ -27,9 +27,7 @@ def loaded_modules(code):
 
 def test_help_loads_nothing_heavy():
     code = "from vtc.cli.app import app\nfrom typer.testing import CliRunner\n"
-    out, modules = loaded_modules(
-        code + "r = CliRunner().invoke(app, ['--help'])\nprint(r.output, r.exit_code)"
-    )
+    out, modules = loaded_modules(code + "r = CliRunner().invoke(app, ['--help'])\nprint(r.output, r.exit_code)")
     assert "inspect" in out and out.split()[-1] == "0"
     assert not modules & {"torch", "transformers", "numpy", "PIL", "gradio", "matplotlib", "triton"}
 

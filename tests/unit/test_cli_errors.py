@@ -81,9 +81,7 @@ def test_a_broken_configuration(tmp_path):
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    "words", [["run", "--keepp", "1"], ["runn"], ["eval", "quality", "--limit", "0"], ["path"]]
-)
+@pytest.mark.parametrize("words", [["run", "--keepp", "1"], ["runn"], ["eval", "quality", "--limit", "0"], ["path"]])
 def test_wrong_usage_has_status_2(words):
     result = call(*words)
     assert result.exit_code == 2 and result.stdout == ""
@@ -103,6 +101,4 @@ def test_unexpected_errors_name_their_type(monkeypatch):
     monkeypatch.setattr("vtc.cli.doctor._problems", broken)
     result = call("doctor")
     assert result.exit_code == 1
-    assert (
-        result.stderr == "Error: ZeroDivisionError: nothing to divide (set VTC_DEBUG=1 for the traceback)\n"
-    )
+    assert result.stderr == "Error: ZeroDivisionError: nothing to divide (set VTC_DEBUG=1 for the traceback)\n"

@@ -22,9 +22,7 @@ def test_worked_example(objective, picks):
 
 
 @modest
-@given(
-    st.integers(0, 999), st.integers(2, 41), st.integers(2, 17), st.sampled_from(OBJECTIVES), st.booleans()
-)
+@given(st.integers(0, 999), st.integers(2, 41), st.integers(2, 17), st.sampled_from(OBJECTIVES), st.booleans())
 def test_order_matches_the_brute_force(seed, n, d, objective, centered):
     x = sample(seed, n, d)
     k = 1 + seed % n

@@ -85,9 +85,7 @@ def test_matches_the_brute_force(seed, grid, side, rate, alpha):
 
 
 @modest
-@given(
-    st.integers(0, 99), GRIDS, st.floats(0.05, 0.95), st.sampled_from(["paper", "official"]), st.booleans()
-)
+@given(st.integers(0, 99), GRIDS, st.floats(0.05, 0.95), st.sampled_from(["paper", "official"]), st.booleans())
 def test_budget_is_a_bound_whatever_unpadding_removes(seed, grid, rate, preset, mask_padding):
     image = Tiled(seed, grid, 6, rows=slice(2, grid[0] * 6 - 2))
     counts = image.counts(keep=rate, preset=preset, mask_padding=mask_padding)
@@ -179,9 +177,7 @@ def test_without_complete_maps_the_packed_tokens_are_what_counts():
 def test_image_without_tiles_keeps_the_truncated_share(seed, n, rate):
     scores = torch.rand(n, generator=torch.Generator().manual_seed(seed))
     stage = stage_of(keep=rate)
-    kept = stage.select(
-        plain_view(torch.zeros(n, 1), stage.keep_count, dict.fromkeys(stage.needs, scores))
-    ).keep
+    kept = stage.select(plain_view(torch.zeros(n, 1), stage.keep_count, dict.fromkeys(stage.needs, scores))).keep
     assert len(kept) == max(1, int(n * rate)) == stage.keep_count(n)
     assert set(kept.tolist()) == oracle.strongest(scores, len(kept))
 
@@ -239,8 +235,6 @@ def test_alpha_must_be_a_number():
 
 
 def test_round_trip():
-    method = make_method(
-        "hired", keep=0.4, preset="official", leftover="largest_remainder", mask_padding=True
-    )
+    method = make_method("hired", keep=0.4, preset="official", leftover="largest_remainder", mask_padding=True)
     settings = method.to_dict()
     assert make_method(settings.pop("method"), **settings) == method

@@ -9,9 +9,7 @@ from vtc.eval.scenes import COLORS, FAMILIES, SHAPES, Question, make_scene, ques
 
 
 def same(a, b) -> bool:
-    return (a.objects, a.number) == (b.objects, b.number) and np.array_equal(
-        np.asarray(a.image), np.asarray(b.image)
-    )
+    return (a.objects, a.number) == (b.objects, b.number) and np.array_equal(np.asarray(a.image), np.asarray(b.image))
 
 
 def test_a_scene_is_a_pure_function_of_its_seed():
@@ -75,9 +73,7 @@ def test_question_sets_are_balanced_repeatable_and_disjoint():
     assert len({s.seed for s, _ in first}) == 41
 
 
-@pytest.mark.parametrize(
-    ("text", "normal"), [("4 2", "42"), (" Red. ", "red"), ("1 0 3", "103"), ("a 4 2", "a 42")]
-)
+@pytest.mark.parametrize(("text", "normal"), [("4 2", "42"), (" Red. ", "red"), ("1 0 3", "103"), ("a 4 2", "a 42")])
 def test_answers_are_compared_without_blanks_between_digits(text, normal):
     assert normalise(text) == normal
 

@@ -8,11 +8,7 @@ from vtc.core.stage import ModelFacts, Projector
 from vtc.methods import list_methods, make_method
 
 FACTS = ModelFacts("test", 24, 22, True, tuple(range(24)), 32, True)
-METHODS = [
-    name
-    for name in list_methods()
-    if any(isinstance(s.at, Projector) for s in make_method(name).stages(FACTS))
-]
+METHODS = [name for name in list_methods() if any(isinstance(s.at, Projector) for s in make_method(name).stages(FACTS))]
 
 
 def stage_of(name, **options):

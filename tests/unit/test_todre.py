@@ -84,9 +84,7 @@ def test_auto_pivot_reads_attention_only_where_there_is_a_class_token():
 
 def anyres(stage, x, attention, **index):
     part, cell, role = anyres_index((2, 1), 3, **index)
-    return tiled_view(
-        x, stage.keep_count, {n: attention for n in stage.needs}, part, cell, role, [(3, 3)] * 3, {}
-    )
+    return tiled_view(x, stage.keep_count, {n: attention for n in stage.needs}, part, cell, role, [(3, 3)] * 3, {})
 
 
 def test_tiled_image_takes_its_pivot_from_the_thumbnail_and_drops_newlines():
@@ -116,9 +114,7 @@ def test_keeping_all_patches_keeps_everything():
 
 def two_images(stage, first, second):
     views = [plain_view(x, stage.keep_count) for x in (first, second)]
-    joined = {
-        name: torch.cat([getattr(v, name) for v in views]) for name in ("features", "part", "cell", "role")
-    }
+    joined = {name: torch.cat([getattr(v, name) for v in views]) for name in ("features", "part", "cell", "role")}
     unit = torch.tensor([0] * len(first) + [1] * len(second))
     return View(unit=unit, units=[v.units[0] for v in views], keep_count=stage.keep_count, **joined)
 

@@ -90,9 +90,7 @@ def test_nothing_above_the_threshold_falls_back_to_the_strongest():
 
 
 @modest
-@given(
-    st.integers(0, 999), st.sampled_from([(2, 2), (1, 2), (3, 1)]), st.floats(0.05, 0.95), st.floats(1.5, 6)
-)
+@given(st.integers(0, 999), st.sampled_from([(2, 2), (1, 2), (3, 1)]), st.floats(0.05, 0.95), st.floats(1.5, 6))
 def test_matches_the_brute_force(seed, grid, keep, cell):
     stage = stage_of(keep=keep, cell=cell)
     view = tiled(stage, grid, 5, seed=seed)
@@ -216,10 +214,7 @@ def test_presets_carry_the_released_numbers():
     (stage,) = method.stages(SIGLIP)
     assert stage.needs == (Need("vision", 25, "focus", 39.26492840997221),)
     assert method.cell_side(tiled(stage, (1, 1), 3)) == 17.386981849158786
-    assert (
-        make_method("vflowopt", preset="llava-onevision-7b-10", t=3.0).stages(SIGLIP)[0].needs[0].option
-        == 3.0
-    )
+    assert make_method("vflowopt", preset="llava-onevision-7b-10", t=3.0).stages(SIGLIP)[0].needs[0].option == 3.0
 
 
 def test_strength_can_be_changed_after_a_preset():

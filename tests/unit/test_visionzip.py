@@ -153,9 +153,7 @@ def test_bad_features_and_scores_are_refused(bad):
         select(x, scores, keep=6)
 
 
-@pytest.mark.parametrize(
-    "options", [{"keep": 0}, {"keep": 1.5}, {"contextual": 1.0}, {"contextual": float("nan")}]
-)
+@pytest.mark.parametrize("options", [{"keep": 0}, {"keep": 1.5}, {"contextual": 1.0}, {"contextual": float("nan")}])
 def test_values_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         make_method("visionzip", **options)

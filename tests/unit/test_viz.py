@@ -94,9 +94,7 @@ def test_every_frame_of_a_video_gets_a_panel():
 
 def test_newline_rows_have_no_place_on_the_picture(white):
     role = torch.tensor([Role.PATCH, Role.PATCH, Role.NEWLINE])
-    unit = Unit(
-        "image", 3, part=torch.zeros(3).long(), cell=torch.tensor([0, 1, -1]), role=role, part_grids=((1, 2),)
-    )
+    unit = Unit("image", 3, part=torch.zeros(3).long(), cell=torch.tensor([0, 1, -1]), role=role, part_grids=((1, 2),))
     out = pixels(overlay(white, record(unit, [1, 2])))
     assert (centre(out, 0, 0, 1, 2) < 80).all() and (centre(out, 0, 1, 1, 2) == 255).all()
 
@@ -152,8 +150,6 @@ def test_what_a_centre_crop_leaves_is_what_is_shown(settings, size):
     shown = seen(picture, SimpleNamespace(image_processor=processor))
     assert shown.size == size
     if settings["do_center_crop"]:
-        pixels_in = (
-            processor(picture, return_tensors="np", do_normalize=False)["pixel_values"][0, 0, 100] * 255
-        )
+        pixels_in = processor(picture, return_tensors="np", do_normalize=False)["pixel_values"][0, 0, 100] * 255
         edges = np.asarray(shown)[100, [2, -3], 0]
         assert np.abs(pixels_in[[2, -3]] - edges).max() < 3

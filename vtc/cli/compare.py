@@ -57,9 +57,7 @@ def ask_compressed(
         return Compressed(name, handle.reason, handle.keep, answer, handle.report(), records)
 
 
-def write_pictures(
-    out: Path, stem: str, processor: Any, images: Sequence[Image], records: Sequence[Any]
-) -> list[Path]:
+def write_pictures(out: Path, stem: str, processor: Any, images: Sequence[Image], records: Sequence[Any]) -> list[Path]:
     """Write ``STEM_IMAGE_kept.png`` (and ``_scores.png`` where the method ranks) for every image."""
     from vtc.viz import overlay, seen
 

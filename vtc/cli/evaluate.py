@@ -14,9 +14,7 @@ from .output import cell, print_json, print_table
 if TYPE_CHECKING:
     from vtc.eval.quality import Row
 
-_METHODS_HELP = (
-    "Names with commas; `none` is the unpatched model. Options follow colons: vtc-cls:start_layer=1."
-)
+_METHODS_HELP = "Names with commas; `none` is the unpatched model. Options follow colons: vtc-cls:start_layer=1."
 _Plan = list[tuple[str, "int | float | None", dict[str, Any]]]
 
 app = typer.Typer(help="Benchmarks.", no_args_is_help=True)
@@ -94,12 +92,9 @@ def _show(data: list[dict[str, Any]], title: str) -> None:
     lines: dict[tuple[str, str, str], dict[str, Any]] = {}
     for row in data:
         options = " ".join(f"{k}={v}" for k, v in row["options"].items())
-        line = lines.setdefault(
-            (row["method"], options, cell(row["keep"])), {"retained": 100 * row["retained"]}
-        )
+        line = lines.setdefault((row["method"], options, cell(row["keep"])), {"retained": 100 * row["retained"]})
         line[row["family"]] = f"{100 * row['accuracy']:.1f}"
     table = [
-        (*key, *(line.get(family) for family in families), f"{line['retained']:.1f}")
-        for key, line in lines.items()
+        (*key, *(line.get(family) for family in families), f"{line['retained']:.1f}") for key, line in lines.items()
     ]
     print_table(["method", "options", "keep", *families, "tokens %"], table, title)

@@ -79,9 +79,7 @@ def _methods(facts: Any) -> list[dict[str, Any]]:
 
 
 def _show(result: dict[str, Any]) -> None:
-    typer.echo(
-        f"{result['model']}: family {result['family']}" + (f" ({result['notes']})" if result["notes"] else "")
-    )
+    typer.echo(f"{result['model']}: family {result['family']}" + (f" ({result['notes']})" if result["notes"] else ""))
     print_table(["fact", "value"], list(result["facts"].items()))
     width, height = result["image_size"]
     for unit in result["layout"]:

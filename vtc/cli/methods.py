@@ -16,9 +16,7 @@ def methods(as_json: Annotated[bool, typer.Option("--json", help="Print JSON onl
     rows: list[dict[str, Any]] = []
     for name in list_methods():
         cls = method_class(name)
-        rows.append(
-            {"name": name, "summary": cls.summary, "paper": cls.paper or None, "options": list(cls.options())}
-        )
+        rows.append({"name": name, "summary": cls.summary, "paper": cls.paper or None, "options": list(cls.options())})
     if as_json:
         print_json(rows)
         return

@@ -15,8 +15,7 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON only
     from vtc.demos.embedded import EMBEDDED
 
     families = [
-        {"family": a.family, "model_types": list(a.model_types), "notes": a.notes or None}
-        for a in list_adapters()
+        {"family": a.family, "model_types": list(a.model_types), "notes": a.notes or None} for a in list_adapters()
     ]
     embedded = [
         {"name": e.name, "summary": e.summary, "path": None if e.path is None else str(e.path)}

@@ -24,9 +24,7 @@ def path(
         )
     found = places[name]
     if found is None:
-        raise ValueError(
-            f"{name!r} is built in code and lies in no folder; `vtc run --model {name}` uses it."
-        )
+        raise ValueError(f"{name!r} is built in code and lies in no folder; `vtc run --model {name}` uses it.")
     if as_json:
         print_json({"name": name, "path": str(found)})
     else:

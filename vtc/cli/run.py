@@ -110,9 +110,7 @@ def _result(
     }
 
 
-def _show(
-    loaded: Loaded, job: _Job, plain: Any, cut: Any, options: dict[str, Any], pictures: list[Path]
-) -> None:
+def _show(loaded: Loaded, job: _Job, plain: Any, cut: Any, options: dict[str, Any], pictures: list[Path]) -> None:
     typer.echo(f"Model:    {loaded.name}")
     if loaded.note:
         typer.echo(f"          {loaded.note}")

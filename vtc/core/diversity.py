@@ -100,7 +100,9 @@ def greedy_spread(unit: Tensor, k: int, first: int | Tensor, objective: Objectiv
     -------
     Spread
 
-    Notes ----- A matrix product is several times faster than as many matrix-vector products, so Gram rows are
+    Notes
+    -----
+    A matrix product is several times faster than as many matrix-vector products, so Gram rows are
     computed in blocks for the rows that come next if the order of the candidates stays as it is, and are kept
     for later picks. On a GPU, where asking which row comes next would wait for the device, the whole Gram
     matrix is computed when it fits ``CACHE_BYTES``, else one matrix-vector product per pick.
@@ -110,9 +112,7 @@ def greedy_spread(unit: Tensor, k: int, first: int | Tensor, objective: Objectiv
         raise ValueError(f"k={k} is not allowed: pick at least 1 and at most all {n} rows.")
     rows = _on_device(unit) if unit.is_cuda else _Ahead(unit)
     join = torch.Tensor.add_ if objective == "max_sum" else _raise_to
-    current = torch.full(
-        (n,), 0.0 if objective == "max_sum" else -torch.inf, dtype=unit.dtype, device=unit.device
-    )
+    current = torch.full((n,), 0.0 if objective == "max_sum" else -torch.inf, dtype=unit.dtype, device=unit.device)
     order = torch.empty(k, dtype=torch.long, device=unit.device)
     values = torch.empty(k, dtype=unit.dtype, device=unit.device)
     pick = torch.as_tensor(first, device=unit.device).reshape(1)

@@ -37,12 +37,7 @@ def patch_entropy(
     pixels = pixels.detach().float()
     grey = _wrapped(pixels) if mode == "wrapped" else _restored(pixels, mean, std)
     b, h, w = grey.shape[0], grey.shape[1] // patch, grey.shape[2] // patch
-    cells = (
-        grey[:, : h * patch, : w * patch]
-        .reshape(b, h, patch, w, patch)
-        .transpose(2, 3)
-        .reshape(b * h * w, -1)
-    )
+    cells = grey[:, : h * patch, : w * patch].reshape(b, h, patch, w, patch).transpose(2, 3).reshape(b * h * w, -1)
     counts = torch.zeros(len(cells), 256, device=cells.device)
     counts.scatter_add_(1, cells, torch.ones_like(cells, dtype=counts.dtype))
     p = counts / cells.shape[1]

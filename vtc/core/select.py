@@ -85,9 +85,7 @@ def parts_of(part: Tensor, role: Tensor) -> list[Tensor]:
     return [((part == p) & patches).nonzero(as_tuple=True)[0] for p in part[patches].unique().tolist()]
 
 
-def topk_by_part(
-    scores: Tensor, part: Tensor, role: Tensor, keep: Keep, keep_newlines: bool = False
-) -> Tensor:
+def topk_by_part(scores: Tensor, part: Tensor, role: Tensor, keep: Keep, keep_newlines: bool = False) -> Tensor:
     """Top-k inside every partition (tile, frame) of an image.
 
     Parameters

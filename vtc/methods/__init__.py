@@ -18,9 +18,7 @@ _HELPERS = {"base"}
 @functools.cache
 def _modules() -> dict[str, str]:
     names = (m.name for m in pkgutil.iter_modules(__path__))
-    return {
-        n.replace("_", "-"): f"{__name__}.{n}" for n in names if n not in _HELPERS and not n.startswith("_")
-    }
+    return {n.replace("_", "-"): f"{__name__}.{n}" for n in names if n not in _HELPERS and not n.startswith("_")}
 
 
 @functools.cache
@@ -46,20 +44,14 @@ def method_class(name: str) -> type[Method]:
     if key in _modules():
         module = importlib.import_module(_modules()[key])
         for _, cls in inspect.getmembers(module, inspect.isclass):
-            if (
-                issubclass(cls, Method)
-                and cls.__module__ == module.__name__
-                and getattr(cls, "name", None) == key
-            ):
+            if issubclass(cls, Method) and cls.__module__ == module.__name__ and getattr(cls, "name", None) == key:
                 return cls
         raise ImportError(f"{module.__name__} defines no Method named {key!r}")
     if key in _plugins():
         return _plugins()[key].load()
     near = difflib.get_close_matches(key, list_methods(), n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(
-        f"Unknown method {name!r}.{hint} Installed: {', '.join(list_methods())} (see `vtc methods`)."
-    )
+    raise ValueError(f"Unknown method {name!r}.{hint} Installed: {', '.join(list_methods())} (see `vtc methods`).")
 
 
 def make_method(name: str, **options: Any) -> Method:
@@ -77,9 +69,7 @@ def make_method(name: str, **options: Any) -> Method:
     if unknown:
         near = difflib.get_close_matches(unknown[0], cls.options(), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise TypeError(
-            f"Method {cls.name!r} has no option {unknown[0]!r}.{hint} It has: {', '.join(cls.options())}."
-        )
+        raise TypeError(f"Method {cls.name!r} has no option {unknown[0]!r}.{hint} It has: {', '.join(cls.options())}.")
     return cls(**options)
 
 

@@ -26,9 +26,7 @@ def lattice(view: View) -> Tensor:
         row = (ends - newline.long())[beyond]
         order = torch.arange(len(row), device=row.device)
         # first token of each row of the stitched map
-        start = torch.full((int(row.max()) + 1,), len(row), device=row.device).scatter_reduce_(
-            0, row, order, "amin"
-        )
+        start = torch.full((int(row.max()) + 1,), len(row), device=row.device).scatter_reduce_(0, row, order, "amin")
         place[beyond] = torch.stack([torch.ones_like(row), row, order - start[row]], 1)
     return place
 

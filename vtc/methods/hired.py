@@ -52,7 +52,9 @@ class HiRED(Method):
     positions : {"renumber", "keep"}
         1-D position ids after pruning. M-RoPE always keeps them.
 
-    Notes ----- Source: arXiv 2408.10945 version 3 and its code (hasanar1f/HiRED). The two differ in the
+    Notes
+    -----
+    Source: arXiv 2408.10945 version 3 and its code (hasanar1f/HiRED). The two differ in the
     content of a tile; the default is the paper's Equation 1. Differences: correct geometry on non-square
     grids, masks per image, a true no-op at ``keep=1``, at least one token per image, content 0 everywhere
     splits evenly, ties to the lower index, fp32 attention. Encoders without [CLS] use mean received attention
@@ -82,13 +84,9 @@ class HiRED(Method):
         check_choice("newlines", self.newlines, ("drop", "keep"))
         check_choice("positions", self.positions, ("renumber", "keep"))
         if isinstance(self.alpha, bool) or not isinstance(self.alpha, (int, float)):
-            raise TypeError(
-                f"alpha={self.alpha!r} is no number; pass the full image's share of the budget in [0, 1]."
-            )
+            raise TypeError(f"alpha={self.alpha!r} is no number; pass the full image's share of the budget in [0, 1].")
         if not 0.0 <= self.alpha <= 1.0:
-            raise ValueError(
-                f"alpha={self.alpha!r} is not allowed: a share of the budget, it must lie in [0, 1]."
-            )
+            raise ValueError(f"alpha={self.alpha!r} is not allowed: a share of the budget, it must lie in [0, 1].")
 
     def keep_count(self, n: int) -> int:
         """Upper bound of the tokens kept of an image with ``n`` tokens (exact for one partition)."""
@@ -125,17 +123,13 @@ class HiRED(Method):
 
     def _single(self, scores: Tensor, groups: list[Tensor]) -> Tensor:
         sizes = [len(g) for g in groups]
-        budgets = (
-            part_budgets(self.keep, sizes) if isinstance(self.keep, int) else [self.total(n) for n in sizes]
-        )
+        budgets = part_budgets(self.keep, sizes) if isinstance(self.keep, int) else [self.total(n) for n in sizes]
         return torch.cat([g[topk_indices(scores[g], k)] for g, k in zip(groups, budgets, strict=True)])
 
     def _tiled(self, view: View, first: Need, last: Need) -> Tensor:
         raw = view.units[0].info.get("part_stats", {})
         parts = len(raw[last]) if last in raw else int(view.part.max()) + 1
-        rows = [
-            ((view.part == p) & (view.role == Role.PATCH)).nonzero(as_tuple=True)[0] for p in range(parts)
-        ]
+        rows = [((view.part == p) & (view.role == Role.PATCH)).nonzero(as_tuple=True)[0] for p in range(parts)]
         base = raw[first][0] if first in raw else view.stats[first][rows[0]]
         whole = raw[last] if last in raw else [view.stats[last][r] for r in rows]
         kept = []

@@ -64,7 +64,9 @@ class ToDRE(Method):
     positions : {"renumber", "keep"}
         1-D position ids after pruning. M-RoPE always keeps them.
 
-    Notes ----- Source: arXiv 2505.18757 version 2; no code is published. Decided here: head mean of the true
+    Notes
+    -----
+    Source: arXiv 2505.18757 version 2; no code is published. Decided here: head mean of the true
     softmax, whose [CLS] column is dropped (the paper writes one head and patches only), ties to the lower
     index, fp32.
     """

@@ -69,7 +69,9 @@ class VFlowOpt(Method):
         1-D position ids after pruning: contiguous (the code) or the original ones (the paper). M-RoPE keeps
         them.
 
-    Notes ----- Source: arXiv 2508.05211 and its published code. Where they differ, the mean over G is the
+    Notes
+    -----
+    Source: arXiv 2508.05211 and its published code. Where they differ, the mean over G is the
     code's (the paper sums) and the grey levels are the paper's. Decided here: the rule for an empty G (the
     code yields NaN and keeps the whole tile), newline rows are no candidates, ties, plain means where weights
     vanish, weights above the cell's minimum for negative ``alpha``, nothing is recycled when ``keep=1``. With
@@ -147,9 +149,7 @@ class VFlowOpt(Method):
             )
         ]
 
-    def select(
-        self, view: View, needs: tuple[Need, ...], alpha: float = 0.0, native: bool = False
-    ) -> Selection:
+    def select(self, view: View, needs: tuple[Need, ...], alpha: float = 0.0, native: bool = False) -> Selection:
         """Prune by importance and recycle on images with tiles or of native resolution."""
         importance = view.stats[needs[0]]
         if alpha:

@@ -108,9 +108,7 @@ class VisionZip(Method):
         """Validate the hyperparameters."""
         super().__post_init__()
         if isinstance(self.contextual, bool) or not isinstance(self.contextual, (int, float)):
-            raise TypeError(
-                f"contextual={self.contextual!r} is no number; pass a share of the budget in [0, 1)."
-            )
+            raise TypeError(f"contextual={self.contextual!r} is no number; pass a share of the budget in [0, 1).")
         if not 0.0 <= self.contextual < 1.0:
             raise ValueError(
                 f"contextual={self.contextual!r} is not allowed: it is the share of the budget for merged "

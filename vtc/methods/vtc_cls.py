@@ -69,7 +69,9 @@ class VTCCLS(Method):
         1-D position ids after pruning: contiguous (published code) or the original ones. M-RoPE always keeps
         them.
 
-    Notes ----- Source: arXiv 2412.05819 and its code (THU-MIG/VTC-CLS), which is followed where the paper is
+    Notes
+    -----
+    Source: arXiv 2412.05819 and its code (THU-MIG/VTC-CLS), which is followed where the paper is
     silent. Differences: any batch, any number of images, K = 1, scores in fp32 with ties to the lower index
     (the code ranks in fp16), and encoders without [CLS], which rank by mean received attention (VisionZip's
     practice) of full-attention blocks. Shares count the patches that survive the unpadding of a tile, so
