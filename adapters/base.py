@@ -143,7 +143,8 @@ class Adapter:
         """Collect what methods may know."""
         blocks = self.tower_blocks(model)
         depth = len(blocks) if blocks and self.attention(blocks[0]) is not None else 0
-        types = getattr(model.config.get_text_config(), "layer_types", None) or ()
+        config: Any = model.config
+        types = getattr(config.get_text_config(), "layer_types", None) or ()
         return ModelFacts(
             family=self.family,
             vision_layers=depth,
@@ -192,14 +193,14 @@ class Adapter:
         Parameters
         ----------
         raw : list of Tensor [images, patches]
-            Results of the kernel calls, in call order; ``class_row`` lacks the column of [CLS].
+            Results of the kernel calls, in call order; ``class_row`` and ``focus`` lack the column of [CLS].
 
         Raises
         ------
         ValueError
             The family's features do not correspond to patches one to one.
         """
-        if need.stat == "class_row":
+        if need.stat == "class_row" or (need.stat == "focus" and self.has_class_token(model)):
             raw = [torch.cat([r.new_full((r.shape[0], 1), torch.nan), r], 1) for r in raw]
         same = len({r.shape[-1] for r in raw}) == 1
         batch = sum(r.shape[0] for r in raw) if same else 1
@@ -213,6 +214,27 @@ class Adapter:
                 "needs no encoder attention, or write an adapter with its own `patch_index`."
             )
         return flat[index.to(flat.device)].mean(-1)
+
+    def patch_pixels(self, model: nn.Module, call: FeatureCall) -> Tensor:
+        """Normalised pixels behind every feature row: [rows, 3, pixels].
+
+        Raises
+        ------
+        ValueError
+            The family's pixels do not come as images of one size, one patch per feature row.
+        """
+        pixels = call.kwargs.get("pixel_values")
+        tower: Any = self.tower(model)
+        side = getattr(getattr(tower, "config", None), "patch_size", None)
+        if not isinstance(pixels, Tensor) or pixels.ndim != 4 or not isinstance(side, int):
+            raise ValueError(f"Family {self.family!r}: cannot tell which pixels lie behind a feature row.")
+        patches = torch.nn.functional.unfold(pixels.float(), side, stride=side)  # [B, 3 * side^2, n]
+        rows = patches.transpose(1, 2).reshape(-1, 3, side * side)
+        if rows.shape[0] != sum(self.lengths(model, call)):
+            raise ValueError(
+                f"Family {self.family!r}: {rows.shape[0]} patches of pixels do not match its feature rows."
+            )
+        return rows
 
 
 def square(n: int) -> tuple[int, int, int] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,8 @@ class Qwen2_5_VLAdapter(Adapter):
 
     def global_layers(self, model: nn.Module, depth: int) -> tuple[int, ...]:
         """Full-attention blocks: windowed ones cannot rank windows against each other."""
-        return tuple(model.config.vision_config.fullatt_block_indexes)
+        config: Any = model.config
+        return tuple(config.vision_config.fullatt_block_indexes)
 
     def grid_thw(self, call: FeatureCall) -> Tensor:
         """Patch grid [units, 3] of a feature call."""
@@ -41,12 +42,19 @@ class Qwen2_5_VLAdapter(Adapter):
         order = self.natural_order(model, call)
         return order[:, None].cpu() * group + torch.arange(group)[None]
 
+    def patch_pixels(self, model: nn.Module, call: FeatureCall) -> Tensor:
+        """Pixels of each merge group; both frames of a temporal patch count."""
+        tower: Any = self.tower(model)
+        name = "pixel_values" if call.modality == "image" else "pixel_values_videos"
+        patches = call.kwargs[name].float().view(-1, 3, tower.config.temporal_patch_size * tower.patch_size**2)
+        groups = patches.view(-1, tower.spatial_merge_size**2, *patches.shape[1:])
+        return groups.transpose(1, 2).flatten(2)
+
     def natural_order(self, model: nn.Module, call: FeatureCall) -> Tensor:
         """Index that brings merged tokens from encoder order to raster order."""
         from transformers.vision_utils import get_vision_window_index
 
-        tower = self.tower(model)
-        assert tower is not None
+        tower: Any = self.tower(model)
         index, _ = get_vision_window_index(
             self.grid_thw(call),
             spatial_merge_size=tower.spatial_merge_size,

@@ -162,3 +162,10 @@ def test_eval_quality(tmp_path):
     assert all(r["n"] == (8 if r["family"] == "all" else 2) and 0 <= r["accuracy"] <= 1 for r in rows)
     assert rows[-1]["options"] == {"positions": "keep", "seed": 2}
     assert "tokens %" in call(*words)
+
+
+def test_bench_selectors_prints_every_selector():
+    words = ["--sizes", "64", "--dims", "16", "--repeats", "1", "--json"]
+    rows = json.loads(call("bench", "selectors", *words))
+    assert {row["selector"] for row in rows} >= {"random", "pool", "vtc-cls", "hired", "todre", "divprune", "visionzip"}
+    assert all(row["ms"] >= 0 and row["kept"] > 0 for row in rows)

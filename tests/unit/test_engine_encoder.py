@@ -235,3 +235,33 @@ class _masked_tower:
             for key, hook in list(block._forward_pre_hooks.items()):
                 if getattr(hook, "__self__", None) is self:
                     del block._forward_pre_hooks[key]
+
+
+@pytest.mark.parametrize("name", ["llava-clip", "llava-siglip", "llava-pixtral", "qwen2_5_vl-video"])
+def test_focus_and_entropy_reach_vflowopt(tiny_model, name):
+    """VFlowOpt's two-pass statistic and its entropy arrive per image: the batch keeps what each sample keeps alone."""
+
+    class Processor:
+        image_mean = image_std = (0.5, 0.5, 0.5)
+
+    model, case = tiny_model(name), tiny.CASES[name]
+    options = dict(keep=0.4, t=1.2, alpha=0.0 if name == "llava-pixtral" else 0.7, recycling=False)
+    with torch.no_grad(), vtc.patched(model, "vflowopt", processor=Processor(), **options) as handle:
+        model(**tiny.batch(case))
+        together = {(i.row, i.image): (i.kept, i.scores) for i in handle.last.images}
+        for row in range(2):
+            model(**tiny.alone(case, row))
+            for i in handle.last.images:
+                kept, scores = together[row, i.image]
+                assert torch.equal(kept, i.kept)
+                assert torch.allclose(scores, i.scores, atol=1e-6)
+                # rows of attention sum to 1; a merge group takes the mean of its 4; the column of [CLS] is cut
+                attention = 0.25 if name.startswith("qwen") else 1.0
+                total = len(i.unit.filled().part_grids) * (attention + options["alpha"])
+                assert scores.sum() < total if name == "llava-clip" else abs(scores.sum() - total) < 1e-4
+
+
+def test_entropy_needs_the_processor(tiny_model):
+    model, case = tiny_model("llava-clip"), tiny.CASES["llava-clip"]
+    with vtc.patched(model, "vflowopt", alpha=0.5), pytest.raises(ValueError, match="pass processor"):
+        model(**tiny.batch(case))

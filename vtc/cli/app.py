@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import doctor, evaluate, inspecting, methods, models, path, run
+from . import bench, doctor, evaluate, inspecting, methods, models, path, run
 from .errors import SafeGroup
 from .output import print_banner
 
@@ -23,6 +23,7 @@ app.command("inspect")(inspecting.inspect)
 app.command("doctor")(doctor.doctor)
 app.command("path")(path.path)
 app.add_typer(evaluate.app, name="eval")
+app.add_typer(bench.app, name="bench")
 
 
 @app.callback()

@@ -34,15 +34,26 @@ def patch_entropy(
     -------
     Tensor [B, H // patch, W // patch], fp32
     """
+    b, h, w = pixels.shape[0], pixels.shape[2] // patch, pixels.shape[3] // patch
+    whole = pixels[:, :, : h * patch, : w * patch].reshape(b, 3, h, patch, w, patch)
+    rows = whole.permute(0, 2, 4, 1, 3, 5).reshape(b * h * w, 3, patch * patch)
+    return row_entropy(rows, mode, mean, std).reshape(b, h, w)
+
+
+def row_entropy(
+    pixels: Tensor,
+    mode: Literal["paper", "wrapped"] = "paper",
+    mean: Sequence[float] = (0.5, 0.5, 0.5),
+    std: Sequence[float] = (0.5, 0.5, 0.5),
+) -> Tensor:
+    """Entropy in bits of the grey histogram of each row of ``[R, 3, n]`` pixels: ``[R]`` fp32."""
     pixels = pixels.detach().float()
     grey = _wrapped(pixels) if mode == "wrapped" else _restored(pixels, mean, std)
-    b, h, w = grey.shape[0], grey.shape[1] // patch, grey.shape[2] // patch
-    cells = grey[:, : h * patch, : w * patch].reshape(b, h, patch, w, patch).transpose(2, 3).reshape(b * h * w, -1)
-    counts = torch.zeros(len(cells), 256, device=cells.device)
-    counts.scatter_add_(1, cells, torch.ones_like(cells, dtype=counts.dtype))
-    p = counts / cells.shape[1]
+    counts = torch.zeros(len(grey), 256, device=grey.device)
+    counts.scatter_add_(1, grey, torch.ones_like(grey, dtype=counts.dtype))
+    p = counts / grey.shape[1]
     # 0 log 0 counts as 0
-    return -(p * torch.where(p > 0, p, 1.0).log2()).sum(1).reshape(b, h, w)
+    return -(p * torch.where(p > 0, p, 1.0).log2()).sum(1)
 
 
 def _wrapped(pixels: Tensor) -> Tensor:
@@ -51,7 +62,7 @@ def _wrapped(pixels: Tensor) -> Tensor:
 
 
 def _restored(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    shape = (1, 3, 1, 1)
+    shape = (1, 3, 1)
     m, s = (torch.tensor(v, device=pixels.device).reshape(shape) for v in (list(mean), list(std)))
     levels = ((pixels * s + m) * 255).clamp(0, 255).round()
     return levels.mean(1).round().long()

@@ -103,14 +103,35 @@ def class_row(call: AttentionCall) -> Tensor:
     return attention_rows(call, first)[:, :, 0, 1:].mean(1)
 
 
+def packed_segments(call: AttentionCall) -> tuple[int, ...] | None:
+    """Lengths of sequences packed into a batch of one, from ``segments`` or a block-diagonal mask; None: just one."""
+    if call.segments is not None or call.mask is None or call.mask.ndim != 4 or call.q.shape[0] != 1:
+        return call.segments
+    rows = torch.arange(call.q.shape[2], device=call.q.device)
+    first = []
+    for block in rows.split(max(1, BLOCK // call.k.shape[2])):
+        seen = visible(call, block[None])
+        assert seen is not None
+        first.append(seen[0, 0].to(torch.uint8).argmax(-1))
+    return tuple(torch.unique_consecutive(torch.cat(first), return_counts=True)[1].tolist())
+
+
+def by_segment(call: AttentionCall) -> list[AttentionCall]:
+    """Split a packed call into one call per sequence, without masks; others come back alone."""
+    lengths = packed_segments(call)
+    if lengths is None:
+        return [call]
+    pairs = zip(call.q.split(lengths, 2), call.k.split(lengths, 2), strict=True)
+    return [AttentionCall(q, k, call.scaling) for q, k in pairs]
+
+
 def received(call: AttentionCall) -> Tensor:
     """Mean attention each key receives: mean over heads and over the queries that may see it, ``[B, K]``.
 
     Rows that are padding count as queries only where a mask lets them see the key. Works block by block of queries.
     """
     if call.segments is not None:
-        parts = zip(call.q.split(call.segments, 2), call.k.split(call.segments, 2), strict=True)
-        return torch.cat([received(AttentionCall(q, k, call.scaling)) for q, k in parts], -1)
+        return torch.cat([received(part) for part in by_segment(call)], -1)
     batch, heads, queries, _ = call.q.shape
     keys = call.k.shape[2]
     step = max(1, BLOCK // (batch * heads * keys))

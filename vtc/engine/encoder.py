@@ -13,8 +13,11 @@ from torch import Tensor, nn
 
 from vtc.adapters import Adapter, EncodeRecord, FeatureCall
 
+from ..core.entropy import row_entropy
+from ..core.focus import focus
+from ..core.layout import Unit
 from ..core.stage import Need, Stage
-from ..core.stats import AttentionCall, class_row, received
+from ..core.stats import AttentionCall, by_segment, class_row, received
 from .attention_tap import AttentionTap, Collector, collecting
 from .call import current
 from .clock import Clock
@@ -22,9 +25,18 @@ from .span import RUN, TowerRun, TowerSpan
 
 RECORD = "vtc_record"
 ENGINE = "_vtc_encoder"
-VISION_MEASURES: dict[str, Callable[[AttentionCall, Need], Tensor]] = {
-    "class_row": lambda call, need: class_row(call),
-    "received": lambda call, need: received(call),
+
+
+def _focus(call: AttentionCall, need: Need, skip: int) -> Tensor:
+    parts = [focus(c.q, c.k, c.scaling, float(need.option or 0.0), skip) for c in by_segment(call)]  # type: ignore[arg-type]
+    return torch.cat(parts, -1)
+
+
+# statistic -> measure(call, need, leading class tokens)
+VISION_MEASURES: dict[str, Callable[[AttentionCall, Need, int], Tensor]] = {
+    "class_row": lambda call, need, skip: class_row(call),
+    "received": lambda call, need, skip: received(call),
+    "focus": _focus,
 }
 
 
@@ -73,12 +85,15 @@ class EncoderEngine:
         for modality in self.adapter.modalities:
             blocks = self.adapter.tower_blocks(self.model, modality)
             for need in self.needs:
+                if need.stat == "entropy":
+                    continue  # read from the pixels, not from a layer
                 module = self.adapter.attention(blocks[need.layer]) if need.layer < len(blocks) else None
                 if module is None:
                     raise ValueError(f"No attention module at encoder layer {need.layer} of {self.adapter.family!r}.")
                 if need.stat not in VISION_MEASURES:
                     raise ValueError(f"The encoder can measure {sorted(VISION_MEASURES)}, not {need.stat!r}.")
-                wanted.setdefault(module, {})[need] = functools.partial(_measure, need)
+                skip = int(self.adapter.has_class_token(self.model))
+                wanted.setdefault(module, {})[need] = functools.partial(_measure, need, skip)
         return wanted
 
     def encode(self, fn: Callable, base: nn.Module, modality: str, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -105,6 +120,7 @@ class EncoderEngine:
             for need in self.needs
             if need in collector.values
         }
+        stats |= {n: self._entropy(call, n, units) for n in self.needs if n.stat == "entropy"}
         record = EncodeRecord(modality, units, stats, clock, run.alive)
         setattr(output, RECORD, record)
         inside = current(self.owner)
@@ -112,9 +128,29 @@ class EncoderEngine:
             inside.records.append(record)
         return output.to_tuple() if kwargs.get("return_dict") is False else output
 
+    @torch.no_grad()
+    def _entropy(self, call: FeatureCall, need: Need, units: list[Unit]) -> Tensor:
+        """Softmax over each partition of the entropy of the pixels behind its rows."""
+        processor = next((m.processor for m in self.owner.methods if m.processor is not None), None)
+        images = getattr(processor, "image_processor", processor)
+        mean, std = getattr(images, "image_mean", None), getattr(images, "image_std", None)
+        if need.option != "wrapped" and (mean is None or std is None):
+            raise ValueError(
+                "The entropy of patches is taken from the 8-bit image, which needs the processor's mean and standard "
+                "deviation: pass processor=... to vtc.patch."
+            )
+        mode: Any = need.option or "paper"
+        bits = row_entropy(self.adapter.patch_pixels(self.model, call), mode, mean or (0.5,) * 3, std or (0.5,) * 3)
+        parts: list[Any] = [unit.filled().part for unit in units]
+        part = torch.cat([p + 100_000 * i for i, p in enumerate(parts)]).to(bits.device)
+        group = part.unique(return_inverse=True)[1]
+        weights = (bits - bits.max()).exp()
+        total = torch.zeros(int(group.max()) + 1, device=bits.device).index_add_(0, group, weights)
+        return weights / total[group]
 
-def _measure(need: Need, call: AttentionCall, collector: Collector) -> Tensor:
-    return VISION_MEASURES[need.stat](call, need)
+
+def _measure(need: Need, skip: int, call: AttentionCall, collector: Collector) -> Tensor:
+    return VISION_MEASURES[need.stat](call, need, skip)
 
 
 def _wrap(fn: Callable, modality: str, engine: EncoderEngine) -> Callable:
