@@ -133,7 +133,7 @@ class Adapter:
 
     def feature_layer(self, model: nn.Module, depth: int) -> int:
         """0-based block whose output becomes the features."""
-        chosen = getattr(model.config, "vision_feature_layer", None)
+        chosen = first_path(model.config, ("vision_feature_layer", "vision_feature_layers"))
         if chosen is None:
             return depth - 1
         values = [chosen] if isinstance(chosen, int) else list(chosen)

@@ -11,6 +11,7 @@ from vtc.core.layout import Role, Unit
 from vtc.core.stage import Need
 
 from ._anyres import AnyresAdapter
+from ._merged import raster_groups
 from .base import FeatureCall
 
 
@@ -62,7 +63,7 @@ class LlavaOnevisionAdapter(AnyresAdapter):
                 "projector."
             )
         crops, width = call.shape
-        one = torch.arange(side * side).view(side // 2, 2, side // 2, 2).transpose(1, 2).reshape(-1, 4) + cut
+        one = raster_groups(side, side, 2) + cut
         index = one[None] + torch.arange(crops)[:, None, None] * width
         videos = call.kwargs["pixel_values_videos"].shape[0]
         return torch.cat([index.reshape(videos, -1, 4), torch.full((videos, 1, 4), -1)], 1).reshape(-1, 4)
