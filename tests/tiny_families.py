@@ -219,7 +219,7 @@ MIXED: list[list[Any]] = [
     [2, ("video", (2, 8, 8)), 5],
     [60],
 ]
-CLIPS: list[list[Any]] = [[3, ("video", 2), 4], [2, ("video", 3), 3], [7]]
+CLIPS: list[list[Any]] = [[3, ("video", 2), 4], [2, ("video", 2), 3, ("video", 2), 1], [7]]
 SIZED: list[list[Any]] = [[3, ("image", (6, 6)), 4], [2, ("image", (4, 6)), 3, ("image", (6, 4)), 5], [7]]
 VIDEOS: list[list[Any]] = [[3, ("video", (3, 4, 8)), 2], [2, ("video", (2, 8, 8)), 5], [60]]
 
