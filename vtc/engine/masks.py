@@ -85,8 +85,11 @@ def layer_mask(
 
 
 def _overlay(blocks: Tensor, start: Any) -> Any:
+    width = blocks.shape[-1]
+
     def opened(batch: Any, head: Any, query: Any, key: Any) -> Any:
-        return blocks[batch, query - start, (key - start).clamp_min(0)] & (key >= start)
+        place = key - start  # negative for what was cached before, beyond the width for blank slots of static caches
+        return blocks[batch, query - start, place.clamp(0, width - 1)] & (place >= 0) & (place < width)
 
     return opened
 
