@@ -30,6 +30,13 @@ class FeatureCall:
     shape: tuple[int, int] | None = None
 
 
+    @property
+    def pixels(self) -> Tensor:
+        """Pixel values; older releases of transformers name those of videos as those of images."""
+        found = self.kwargs.get("pixel_values_videos") if self.modality == "video" else None
+        return self.kwargs["pixel_values"] if found is None else found
+
+
 @dataclass
 class EncodeRecord:
     """What one feature call tells the decoder side; it travels on the output object.
@@ -88,9 +95,9 @@ class Adapter:
     prepared_masks: ClassVar[bool] = False
     """The base model hands finished masks to the decoder, in which images may attend both ways."""
 
-    def base(self, model: nn.Module) -> nn.Module:
+    def base(self, model: nn.Module) -> Any:
         """Model without its head: embeds, encodes, scatters, calls the decoder."""
-        return model.base_model  # type: ignore[return-value]
+        return model.base_model
 
     def decoder(self, model: nn.Module) -> nn.Module:
         """Text decoder whose ``layers`` the engine hooks."""
@@ -100,8 +107,8 @@ class Adapter:
         """Decoder layers."""
         return self.decoder(model).layers  # type: ignore[return-value]
 
-    def tower(self, model: nn.Module, modality: str = "image") -> nn.Module | None:
-        """Vision tower."""
+    def tower(self, model: nn.Module, modality: str = "image") -> Any:
+        """Vision tower, None when none was found."""
         return first_path(self.base(model), self.towers)
 
     def tower_blocks(self, model: nn.Module, modality: str = "image") -> nn.ModuleList:
@@ -147,7 +154,8 @@ class Adapter:
         """Collect what methods may know."""
         blocks = self.tower_blocks(model)
         depth = len(blocks) if blocks and self.attention(blocks[0]) is not None else 0
-        types = getattr(model.config.get_text_config(), "layer_types", None) or ()
+        config: Any = model.config
+        types = getattr(config.get_text_config(), "layer_types", None) or ()
         return ModelFacts(
             family=self.family,
             vision_layers=depth,

@@ -35,7 +35,7 @@ class GenericAdapter(Adapter):
             lacks.append("image_token_id in its config")
         return lacks
 
-    def facts(self, model: nn.Module) -> ModelFacts:
+    def facts(self, model: Any) -> ModelFacts:
         """Facts with the M-RoPE flag read from the rope parameters."""
         text = model.config.get_text_config()
         rope = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}

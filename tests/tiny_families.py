@@ -6,12 +6,29 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
 import transformers as tf
-from tiny import BOS, CASES, IMG, MROPE, PAD, TEXT, VE, VID, VISION, VS, Case, decoder_config, lively, noise
-from tiny import pad_rows, text_ids
+from tiny import (
+    BOS,
+    CASES,
+    IMG,
+    MROPE,
+    PAD,
+    TEXT,
+    VE,
+    VID,
+    VISION,
+    VS,
+    Case,
+    decoder_config,
+    lively,
+    noise,
+    pad_rows,
+    text_ids,
+)
 from torch import Tensor
 
 BREAK = 14
@@ -68,6 +85,10 @@ class Prompts:
 
 def framed(n: int, token: int = IMG) -> list[int]:
     return [VS] + [token] * n + [VE]
+
+
+# older releases name the images of Video-LLaVA otherwise
+LLAVA_IMAGES = next(k for k in signature(tf.VideoLlavaModel.get_image_features).parameters if k.startswith("pixel"))
 
 
 def square(n: int, part: Any, seed: int, key: str = "pixel_values") -> Piece:
@@ -169,6 +190,10 @@ def siglip(**extra: Any) -> Any:
     return tf.SiglipVisionConfig(**SIGLIP, **extra)
 
 
+def pixtral() -> Any:
+    return tf.PixtralVisionConfig(**VISION)
+
+
 def internvit() -> Any:
     options = dict(VISION, patch_size=[4, 4], image_size=[SIDE, SIDE])
     return tf.InternVLVisionConfig(**options)
@@ -208,7 +233,6 @@ GLM_MARKS = dict(
 ANYRES = dict(IDS, image_grid_pinpoints=PINPOINTS)
 POOLED = dict(ANYRES, spatial_pool_mode="average", spatial_pool_stride=2)
 FULL = dict(vision_feature_layer=-1, vision_feature_select_strategy="full")
-PIXTRAL = tf.PixtralVisionConfig(**VISION)
 SPATIAL = dict(rope={"partial_rotary_factor": 1.0})
 
 PLAIN: list[list[Any]] = [[3, "image", 4], [2, "image", 3, "image", 5], [7]]
@@ -250,7 +274,8 @@ def _cases() -> list[Case]:
     glm = ("Glm4vForConditionalGeneration", "Glm4vConfig", grid_vision(image_size=32), rope_text(**SPATIAL))
     glm_prompts = Prompts(partial(packed, 96, frames=True, token=IMG), types=True)
     vl3_prompts = Prompts(partial(packed, 48, sizes=True))
-    vl3_model = ("VideoLlama3ForConditionalGeneration", "VideoLlama3Config", vl3, lambda: {**TEXT, "model_type": "qwen2"})
+    vl3_text = lambda: {**TEXT, "model_type": "qwen2"}  # noqa: E731
+    vl3_model = ("VideoLlama3ForConditionalGeneration", "VideoLlama3Config", vl3, vl3_text)
     return [
         case("llava_next", TILED, Prompts(partial(anyres, None, 0)), *next_, **ANYRES),
         case("llava_onevision", TILED, Prompts(partial(anyres, 9, -9)), *one, **ANYRES, **FULL),
@@ -267,8 +292,8 @@ def _cases() -> list[Case]:
         case("llava_next_video", TILED, Prompts(partial(anyres, None, 9)), *next_video, **POOLED),
         case("llava_next_video-video", CLIPS, Prompts(partial(anyres, None, 9)), *next_video, **POOLED),
         case("vipllava", PLAIN, Prompts(whole), "VipLlavaForConditionalGeneration", "VipLlavaConfig", clip, llama,
-             image_token_id=IMG, vision_feature_layer=[-1, -2]),
-        case("video_llava", PLAIN, Prompts(whole), *video_llava, **IDS),
+             image_token_id=IMG, vision_feature_layer=[-1, -2], vision_feature_layers=[-1, -2]),
+        case("video_llava", PLAIN, Prompts(partial(square, 36, key=LLAVA_IMAGES)), *video_llava, **IDS),
         case("video_llava-video", CLIPS, Prompts(partial(video, 37)), *video_llava, **IDS),
         case("qwen2_vl", MIXED, Prompts(partial(packed, 96), types=True), "Qwen2VLForConditionalGeneration",
              "Qwen2VLConfig", dict(depth=4, embed_dim=32, hidden_size=32, num_heads=2, patch_size=4, mlp_ratio=2),
@@ -288,7 +313,7 @@ def _cases() -> list[Case]:
         case("paligemma", PLAIN, prefix, *pali, partial(gemma_text, "gemma"), image_token_id=IMG, projection_dim=32),
         case("paligemma2", PLAIN, prefix, *pali, partial(gemma_text, "gemma2", sliding_window=40),
              image_token_id=IMG, projection_dim=32),
-        case("mistral3", SIZED, Prompts(rows_of_breaks), "Mistral3ForConditionalGeneration", "Mistral3Config", PIXTRAL,
+        case("mistral3", SIZED, Prompts(rows_of_breaks), "Mistral3ForConditionalGeneration", "Mistral3Config", pixtral,
              mistral, image_token_id=IMG, spatial_merge_size=2),
         case("idefics3", PLAIN, crops, "Idefics3ForConditionalGeneration", "Idefics3Config", dict(VISION), llama,
              image_token_id=IMG, scale_factor=2, pad_token_id=PAD),

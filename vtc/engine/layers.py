@@ -82,7 +82,8 @@ class LayerHooks:
         packing, mask = call.segments[-1].packing, mask.to(hidden.device)
         new = rows[level].to(hidden.device, hidden.dtype)
         if packing is not None:
-            new = new[keep_mask(call, *call.real.shape, hidden.device)[mask]]
+            batch, length = call.real.shape
+            new = new[keep_mask(call, batch, length, hidden.device)[mask]]
             mask = packing.take(mask) if packing.valid is None else packing.take(mask) & packing.valid
         hidden = hidden.clone()
         hidden[mask] = hidden[mask] + new
