@@ -14,6 +14,8 @@ from vtc.core.layout import Role, Unit
 from vtc.core.stage import ModelFacts, Need
 
 CLASS_TOKEN_NAMES = ("class_embedding", "cls_token")
+CUT_STATS = ("class_row", "focus", "entropy")
+"""Statistics that come without the column of [CLS]."""
 
 
 @dataclass
@@ -28,6 +30,13 @@ class FeatureCall:
     kwargs: Mapping[str, Any]
     output: Any = None
     shape: tuple[int, int] | None = None
+
+
+    @property
+    def pixels(self) -> Tensor:
+        """Pixel values; older releases of transformers name those of videos as those of images."""
+        found = self.kwargs.get("pixel_values_videos") if self.modality == "video" else None
+        return self.kwargs["pixel_values"] if found is None else found
 
 
 @dataclass
@@ -86,11 +95,11 @@ class Adapter:
     modalities: ClassVar[tuple[str, ...]] = ("image", "video")
     multimodal_rope: ClassVar[bool] = False
     prepared_masks: ClassVar[bool] = False
-    """Masks carry blocks that attend both ways: gather them instead of rebuilding causal ones."""
+    """The base model hands finished masks to the decoder, in which images may attend both ways."""
 
-    def base(self, model: nn.Module) -> nn.Module:
+    def base(self, model: nn.Module) -> Any:
         """Model without its head: embeds, encodes, scatters, calls the decoder."""
-        return model.base_model  # type: ignore[return-value]
+        return model.base_model
 
     def decoder(self, model: nn.Module) -> nn.Module:
         """Text decoder whose ``layers`` the engine hooks."""
@@ -100,8 +109,8 @@ class Adapter:
         """Decoder layers."""
         return self.decoder(model).layers  # type: ignore[return-value]
 
-    def tower(self, model: nn.Module, modality: str = "image") -> nn.Module | None:
-        """Vision tower."""
+    def tower(self, model: nn.Module, modality: str = "image") -> Any:
+        """Vision tower, None when none was found."""
         return first_path(self.base(model), self.towers)
 
     def tower_blocks(self, model: nn.Module, modality: str = "image") -> nn.ModuleList:
@@ -116,6 +125,10 @@ class Adapter:
         inner = first_path(found, ("attention", "self")) if found is not None and not hasattr(found, "config") else None
         return inner if inner is not None else found
 
+    def deepstack(self, model: nn.Module) -> int:
+        """Number of early decoder layers after which the model adds further rows to visual tokens."""
+        return len(getattr(getattr(model.config, "vision_config", None), "deepstack_visual_indexes", None) or ())
+
     def token_ids(self, model: nn.Module) -> dict[str, int]:
         """Placeholder ids by modality."""
         ids = {m: first_path(model.config, (f"{m}_token_id", f"{m}_token_index")) for m in self.modalities}
@@ -129,7 +142,7 @@ class Adapter:
 
     def feature_layer(self, model: nn.Module, depth: int) -> int:
         """0-based block whose output becomes the features."""
-        chosen = getattr(model.config, "vision_feature_layer", None)
+        chosen = first_path(model.config, ("vision_feature_layer", "vision_feature_layers"))
         if chosen is None:
             return depth - 1
         values = [chosen] if isinstance(chosen, int) else list(chosen)
@@ -180,7 +193,13 @@ class Adapter:
     def patch_index(self, model: nn.Module, call: FeatureCall) -> Tensor:
         """Rows of the tower, flattened over the batch, that make each feature row: LongTensor [rows, m].
 
-        ``call.shape`` is (batch, patches) of the tower's hidden states. The default: one row per patch, [CLS] cut.
+        -1 in all m places: a row without a patch (newline). ``call.shape`` is (batch, patches) of the tower's hidden
+        states. The default: one row per patch, [CLS] cut.
+
+        Raises
+        ------
+        ValueError
+            Feature rows are not made of whole patches; the message says why.
         """
         assert call.shape is not None
         index = torch.arange(call.shape[0] * call.shape[1]).view(call.shape)
@@ -193,14 +212,14 @@ class Adapter:
         Parameters
         ----------
         raw : list of Tensor [images, patches]
-            Results of the kernel calls, in call order; ``class_row`` and ``focus`` lack the column of [CLS].
+            Results of the kernel calls, in call order; those in ``CUT_STATS`` lack the column of [CLS].
 
         Raises
         ------
         ValueError
             The family's features do not correspond to patches one to one.
         """
-        if need.stat == "class_row" or (need.stat == "focus" and self.has_class_token(model)):
+        if self.has_class_token(model) and need.stat in CUT_STATS:
             raw = [torch.cat([r.new_full((r.shape[0], 1), torch.nan), r], 1) for r in raw]
         same = len({r.shape[-1] for r in raw}) == 1
         batch = sum(r.shape[0] for r in raw) if same else 1
@@ -213,28 +232,31 @@ class Adapter:
                 f"does not know how; {need.stat!r} of layer {need.layer} cannot be carried over. Use a method that "
                 "needs no encoder attention, or write an adapter with its own `patch_index`."
             )
-        return flat[index.to(flat.device)].mean(-1)
+        index = index.to(flat.device)
+        return flat[index.clamp_min(0)].mean(-1).masked_fill(index[:, 0] < 0, torch.nan)
 
-    def patch_pixels(self, model: nn.Module, call: FeatureCall) -> Tensor:
-        """Normalised pixels behind every feature row: [rows, 3, pixels].
+    def part_stats(self, model: nn.Module, call: FeatureCall, need: Need, raw: list[Tensor]) -> list[list[Tensor]]:
+        """Statistic of every partition before packing, per unit, for families whose packing drops patches; else []."""
+        return []
+
+    def patch_pixels(self, model: Any, call: FeatureCall) -> list[Tensor]:
+        """Normalised pixels behind every patch, per crop: list of [N, 3, pixels].
 
         Raises
         ------
         ValueError
-            The family's pixels do not come as images of one size, one patch per feature row.
+            The family's pixels do not come as crops of one size.
         """
         pixels = call.kwargs.get("pixel_values")
-        tower: Any = self.tower(model)
-        side = getattr(getattr(tower, "config", None), "patch_size", None)
+        side = getattr(getattr(self.tower(model), "config", None), "patch_size", None)
         if not isinstance(pixels, Tensor) or pixels.ndim != 4 or not isinstance(side, int):
-            raise ValueError(f"Family {self.family!r}: cannot tell which pixels lie behind a feature row.")
-        patches = torch.nn.functional.unfold(pixels.float(), side, stride=side)  # [B, 3 * side^2, n]
-        rows = patches.transpose(1, 2).reshape(-1, 3, side * side)
-        if rows.shape[0] != sum(self.lengths(model, call)):
-            raise ValueError(
-                f"Family {self.family!r}: {rows.shape[0]} patches of pixels do not match its feature rows."
-            )
-        return rows
+            raise ValueError(f"Family {self.family!r}: cannot tell which pixels lie behind a patch.")
+        patches = torch.nn.functional.unfold(pixels.float(), side, stride=side)  # [B, 3 * side^2, N]
+        return list(patches.transpose(1, 2).unflatten(2, (3, side * side)))
+
+    def place_pixels(self, model: Any, call: FeatureCall, need: Need, values: list[Tensor]) -> Tensor:
+        """Values made of :meth:`patch_pixels`, one [N] per crop, as one value per feature row."""
+        return self.carry(model, call, need, [v[None] for v in values])
 
 
 def square(n: int) -> tuple[int, int, int] | None:

@@ -29,5 +29,5 @@ class LlavaAdapter(Adapter):
         sizes = call.kwargs.get("image_sizes")
         if sizes is None:
             return []
-        patch: int = self.tower(model).patch_size  # type: ignore[union-attr,assignment]
+        patch: int = self.tower(model).patch_size
         return [(int(h) // patch, int(w) // patch) for h, w in torch.as_tensor(sizes).tolist()]

@@ -82,7 +82,7 @@ class DecoderEngine:
                 call.placeholders[modality] = ids == token
             elif embeds is not None:
                 probe = torch.full((), token, dtype=torch.long, device=embeds.device)
-                call.placeholders[modality] = (embeds == self.base.get_input_embeddings()(probe)).all(-1)  # type: ignore[operator]
+                call.placeholders[modality] = (embeds == self.base.get_input_embeddings()(probe)).all(-1)
         for modality, output in (kwargs.get("mm_encoder_outputs") or {}).items():
             if output is None:
                 continue

@@ -15,13 +15,12 @@ from vtc.adapters import Adapter, EncodeRecord, FeatureCall
 
 from ..core.entropy import row_entropy
 from ..core.focus import focus
-from ..core.layout import Unit
 from ..core.stage import Need, Stage
 from ..core.stats import AttentionCall, by_segment, class_row, received
 from .attention_tap import AttentionTap, Collector, collecting
 from .call import current
 from .clock import Clock
-from .span import RUN, TowerRun, TowerSpan
+from .span import RUN, TowerRun, TowerSpan, measured
 
 RECORD = "vtc_record"
 ENGINE = "_vtc_encoder"
@@ -98,7 +97,7 @@ class EncoderEngine:
 
     def encode(self, fn: Callable, base: nn.Module, modality: str, args: tuple, kwargs: dict[str, Any]) -> Any:
         """Run the model's own feature method and attach a record to its output."""
-        if not self.enabled:
+        if not self.enabled or RUN.get() is not None:  # some video methods call the image method
             return fn(base, *args, **kwargs)
         names = inspect.signature(fn).parameters
         bound = {**dict(zip([n for n in names if n != "self"], args, strict=False)), **kwargs}
@@ -114,13 +113,8 @@ class EncoderEngine:
             RUN.reset(token)
         clock.stop("vision")
         call = FeatureCall(modality, bound, output)
-        units = self.adapter.units(self.model, call)
-        stats = {
-            need: self.adapter.carry(self.model, call, need, collector.values[need])
-            for need in self.needs
-            if need in collector.values
-        }
-        stats |= {n: self._entropy(call, n, units) for n in self.needs if n.stat == "entropy"}
+        units, stats = measured(self.model, self.adapter, call, collector.values)
+        stats |= {n: self._entropy(call, n) for n in self.needs if n.stat == "entropy"}
         record = EncodeRecord(modality, units, stats, clock, run.alive)
         setattr(output, RECORD, record)
         inside = current(self.owner)
@@ -129,8 +123,8 @@ class EncoderEngine:
         return output.to_tuple() if kwargs.get("return_dict") is False else output
 
     @torch.no_grad()
-    def _entropy(self, call: FeatureCall, need: Need, units: list[Unit]) -> Tensor:
-        """Softmax over each partition of the entropy of the pixels behind its rows."""
+    def _entropy(self, call: FeatureCall, need: Need) -> Tensor:
+        """Softmax over each crop or frame of the entropy of the pixels behind its patches."""
         processor = next((m.processor for m in self.owner.methods if m.processor is not None), None)
         images = getattr(processor, "image_processor", processor)
         mean, std = getattr(images, "image_mean", None), getattr(images, "image_std", None)
@@ -140,13 +134,9 @@ class EncoderEngine:
                 "deviation: pass processor=... to vtc.patch."
             )
         mode: Any = need.option or "paper"
-        bits = row_entropy(self.adapter.patch_pixels(self.model, call), mode, mean or (0.5,) * 3, std or (0.5,) * 3)
-        parts: list[Any] = [unit.filled().part for unit in units]
-        part = torch.cat([p + 100_000 * i for i, p in enumerate(parts)]).to(bits.device)
-        group = part.unique(return_inverse=True)[1]
-        weights = (bits - bits.max()).exp()
-        total = torch.zeros(int(group.max()) + 1, device=bits.device).index_add_(0, group, weights)
-        return weights / total[group]
+        scale = (mode, mean or (0.5,) * 3, std or (0.5,) * 3)
+        shares = [torch.softmax(row_entropy(p, *scale), 0) for p in self.adapter.patch_pixels(self.model, call)]
+        return self.adapter.place_pixels(self.model, call, need, shares)
 
 
 def _measure(need: Need, skip: int, call: AttentionCall, collector: Collector) -> Tensor:
