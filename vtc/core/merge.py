@@ -1,9 +1,31 @@
-"""Merging operators: weighted means of groups of rows, accumulated in fp32."""
+"""Merging operators: who merges into whom, and weighted means of groups of rows, accumulated in fp32."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from .select import require_finite
+
+
+def assign_nearest(rows: Tensor, targets: Tensor, chunk: int = 4096) -> Tensor:
+    """Index of the target with the largest cosine to each row; ties go to the lower target.
+
+    Parameters
+    ----------
+    rows : Tensor [M, D]
+        Unit rows, see :func:`vtc.core.diversity.unit_rows`.
+    targets : Tensor [K, D]
+        Unit rows, K >= 1.
+    chunk : int
+        Rows per block, so that at most ``chunk * K`` similarities exist at a time.
+
+    Returns
+    -------
+    LongTensor [M]
+    """
+    found = [(block @ targets.T).argmax(1) for block in rows.split(chunk)]
+    return torch.cat(found) if found else torch.zeros(0, dtype=torch.long, device=rows.device)
 
 
 def grouped_mean(x: Tensor, groups: Tensor, weights: Tensor, count: int) -> Tensor:
@@ -22,7 +44,13 @@ def grouped_mean(x: Tensor, groups: Tensor, weights: Tensor, count: int) -> Tens
     Returns
     -------
     Tensor [K, D], dtype of ``x``
+
+    Raises
+    ------
+    ValueError
+        ``x`` holds NaN or Inf, which would spread over a group.
     """
+    require_finite(x, "The features of the visual tokens")
     shares = group_shares(groups, weights, count)
     inside = groups >= 0
     out = torch.zeros(count, x.shape[1], dtype=shares.dtype, device=x.device)
@@ -31,7 +59,7 @@ def grouped_mean(x: Tensor, groups: Tensor, weights: Tensor, count: int) -> Tens
 
 
 def group_shares(groups: Tensor, weights: Tensor, count: int) -> Tensor:
-    """Normalise weights inside each group: ``[N]`` fp32 (fp64 stays), 1 per group in sum, 0 where ``groups`` is -1."""
+    """Normalise weights inside each group: ``[N]``, 0 where ``groups`` is -1, fp32 (fp64 stays)."""
     weights = weights if weights.dtype == torch.float64 else weights.float()
     inside = groups >= 0
     index = groups.clamp_min(0)

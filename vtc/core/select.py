@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from .budget import Keep, keep_count, split_evenly
 from .layout import Role
+
+Newlines = Literal["drop", "keep"]
 
 
 def require_finite(x: Tensor, what: str) -> None:
@@ -14,13 +18,13 @@ def require_finite(x: Tensor, what: str) -> None:
     if not bool(torch.isfinite(x).all()):
         bad = int((~torch.isfinite(x)).sum())
         raise ValueError(
-            f"{what} hold {bad} NaN or Inf values of {x.numel()}. Half-precision overflow in the vision tower is the "
-            "usual cause: load the model in bfloat16 or float32."
+            f"{what} hold {bad} NaN or Inf values of {x.numel()}. Half-precision overflow in the "
+            "vision tower is the usual cause: load the model in bfloat16 or float32."
         )
 
 
 def topk_indices(scores: Tensor, k: int) -> Tensor:
-    """Indices of the ``k`` largest scores, ascending; equal scores go to the lower index.
+    """Find the ``k`` largest scores, ascending; equal scores go to the lower index.
 
     Parameters
     ----------
@@ -43,10 +47,42 @@ def topk_indices(scores: Tensor, k: int) -> Tensor:
 
 
 def part_budgets(keep: Keep, sizes: list[int]) -> list[int]:
-    """Tokens per partition: a share applies to every partition alone, a count is split evenly, remainder first."""
+    """Tokens per partition: a share of each one, or a count split evenly, remainder first."""
     if isinstance(keep, int):
         return split_evenly(keep, sizes)
     return [keep_count(keep, n) for n in sizes]
+
+
+def with_structure(kept: Tensor, role: Tensor, newlines: Newlines) -> Tensor:
+    """Join kept patches with the rows that are no patches: the one newline policy of all methods.
+
+    Parameters
+    ----------
+    kept : LongTensor [K]
+        Kept patches, any order.
+    role : LongTensor [N]
+    newlines : {"drop", "keep"}
+        Row separators, on top of the budget. When no patch is dropped they stay in any case: keeping
+        everything must be an exact no-op. [CLS] rows (``vision_feature_select_strategy="full"``) always stay
+        and never compete.
+
+    Returns
+    -------
+    LongTensor, ascending
+    """
+    if len(kept) == int((role == Role.PATCH).sum()):
+        return torch.arange(len(role), device=kept.device)
+    stays = role == Role.CLASS
+    if newlines == "keep":
+        stays = stays | (role == Role.NEWLINE)
+    extra = stays.nonzero(as_tuple=True)[0].to(kept.device)
+    return torch.cat([kept, extra]).sort().values
+
+
+def parts_of(part: Tensor, role: Tensor) -> list[Tensor]:
+    """List the patches of every partition, in the order of the partition numbers."""
+    patches = role == Role.PATCH
+    return [((part == p) & patches).nonzero(as_tuple=True)[0] for p in part[patches].unique().tolist()]
 
 
 def topk_by_part(scores: Tensor, part: Tensor, role: Tensor, keep: Keep, keep_newlines: bool = False) -> Tensor:
@@ -60,16 +96,14 @@ def topk_by_part(scores: Tensor, part: Tensor, role: Tensor, keep: Keep, keep_ne
     keep : float or int
         See :func:`part_budgets`; counts patches only.
     keep_newlines : bool
-        Keep all newline rows, on top of the budget; otherwise drop them.
+        Keep all newline rows, on top of the budget; see :func:`with_structure`.
 
     Returns
     -------
     LongTensor [K], ascending
     """
-    patches = role == Role.PATCH
-    groups = [((part == p) & patches).nonzero(as_tuple=True)[0] for p in part[patches].unique().tolist()]
+    groups = parts_of(part, role)
     budgets = part_budgets(keep, [len(g) for g in groups])
     kept = [g[topk_indices(scores[g], k)] for g, k in zip(groups, budgets, strict=True)]
-    if keep_newlines:
-        kept.append((~patches).nonzero(as_tuple=True)[0])
-    return torch.cat(kept).sort().values
+    empty = torch.zeros(0, dtype=torch.long, device=scores.device)
+    return with_structure(torch.cat([empty, *kept]), role, "keep" if keep_newlines else "drop")

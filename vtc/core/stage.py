@@ -13,7 +13,7 @@ from .layout import Role, Unit
 
 Scope = Literal["image", "frame", "row"]
 Positions = Literal["keep", "renumber"]
-Stat = Literal["class_row", "received", "query_rows", "focus", "hidden_in", "hidden_out", "transition"]
+Stat = Literal["class_row", "received", "query_rows", "focus", "entropy", "hidden_in", "hidden_out", "transition"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Need:
         ``class_row``: attention of the [CLS] query to every patch, mean over heads.
         ``received``: attention a patch receives, mean over heads and over the queries of its segment.
         ``focus``: two-pass received attention (VFlowOpt); ``option`` = threshold t.
+        ``entropy``: softmax over the patches of a partition of their grey-level entropy in bits; ``option`` =
+        "paper" or "wrapped" (VFlowOpt).
         ``query_rows``: attention of chosen text rows to every token, mean over heads and rows; ``option`` = "last"
         or "text".
         ``transition``: how much attention and FFN change a token (TransPrune).

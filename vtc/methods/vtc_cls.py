@@ -9,43 +9,35 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ..core.select import topk_by_part
+from ..core.select import Newlines, topk_by_part
 from ..core.stage import ModelFacts, Need, Projector, Selection, Stage, View
+from ._vision import attention_stat, whole_image_layers
 from .base import Method, check_choice
 
 Ensemble = Literal["sum", "max", "min"]
 
 
 def ensemble_layers(facts: ModelFacts, start_layer: int | None) -> list[int]:
-    """Vision layers whose attention is summed: ``start_layer .. end``, ``end`` = the layer that makes the features.
+    """Vision layers whose attention is summed: ``start_layer`` to the layer that makes the features.
 
-    ``start_layer=None`` is ``floor(2 L / 3)`` (16 of 24). Encoders without [CLS] use only blocks that attend to the
-    whole image; when none lies in the range, the last one before it.
+    ``start_layer=None`` is ``floor(2 L / 3)`` (16 of 24). Encoders without [CLS] use only blocks that attend
+    to the whole image; when none lies in the range, the last one before it.
 
     Raises
     ------
     ValueError
         The range is empty or the model has no readable vision tower.
     """
-    if facts.vision_layers == 0:
-        raise ValueError(
-            f"vtc-cls reads attention of the vision encoder, and none was found for family {facts.family!r}. "
-            "Use a method that needs features only, such as 'pool' or 'random'."
-        )
+    whole = whole_image_layers(facts, "vtc-cls")
     start = (2 * facts.vision_layers) // 3 if start_layer is None else start_layer
     start = min(start, facts.feature_layer) if start_layer is None else start
     if not 0 <= start <= facts.feature_layer:
         raise ValueError(
-            f"start_layer={start} leaves no layer: the features come from layer {facts.feature_layer} (0-based) of "
-            f"{facts.vision_layers}; choose 0 <= start_layer <= {facts.feature_layer}."
+            f"start_layer={start} leaves no layer: the features come from layer "
+            f"{facts.feature_layer} (0-based) of {facts.vision_layers}; choose "
+            f"0 <= start_layer <= {facts.feature_layer}."
         )
-    layers = list(range(start, facts.feature_layer + 1))
-    if facts.has_class_token:
-        return layers
-    whole = [i for i in facts.global_layers if i <= facts.feature_layer]
-    if not whole:
-        raise ValueError(f"Family {facts.family!r} has no encoder layer that attends to the whole image.")
-    return [i for i in layers if i in whole] or whole[-1:]
+    return [i for i in whole if i >= start] or whole[-1:]
 
 
 def combine(rows: Tensor, ensemble: Ensemble) -> Tensor:
@@ -59,9 +51,9 @@ def combine(rows: Tensor, ensemble: Ensemble) -> Tensor:
 class VTCCLS(Method):
     """Visual token compression by [CLS] attention, an ensemble of late encoder layers.
 
-    Score of patch j: ``s[j] = sum_l mean_h A_l[h, CLS, j]`` over layers ``start_layer .. end``; softmax over all keys
-    with [CLS], whose column is dropped afterwards. The best patches stay in raster order, nothing is merged, the
-    question is not read. Tiles of one image and frames of a video are ranked each for itself.
+    Score of patch j: ``s[j] = sum_l mean_h A_l[h, CLS, j]`` over layers ``start_layer .. end``; softmax over
+    all keys with [CLS], whose column is dropped afterwards. The best patches stay in raster order, nothing is
+    merged, the question is not read. Tiles of one image and frames of a video are ranked each for itself.
 
     Parameters
     ----------
@@ -74,13 +66,16 @@ class VTCCLS(Method):
     newlines : {"drop", "keep"}
         Row separators of anyres images; kept ones come on top of the budget.
     positions : {"renumber", "keep"}
-        1-D position ids after pruning: contiguous (published code) or the original ones. M-RoPE always keeps them.
+        1-D position ids after pruning: contiguous (published code) or the original ones. M-RoPE always keeps
+        them.
 
     Notes
     -----
-    Source: arXiv 2412.05819 and its code (THU-MIG/VTC-CLS), which is followed where the paper is silent. Differences:
-    any batch, any number of images, K = 1, scores in fp32 with ties to the lower index (the code ranks in fp16), and
-    encoders without [CLS], which rank by mean received attention (VisionZip's practice) of full-attention blocks.
+    Source: arXiv 2412.05819 and its code (THU-MIG/VTC-CLS), which is followed where the paper is
+    silent. Differences: any batch, any number of images, K = 1, scores in fp32 with ties to the lower index
+    (the code ranks in fp16), and encoders without [CLS], which rank by mean received attention (VisionZip's
+    practice) of full-attention blocks. Shares count the patches that survive the unpadding of a tile, so
+    padding takes no budget. When no patch is dropped nothing is, newlines included.
     """
 
     name: ClassVar[str] = "vtc-cls"
@@ -88,7 +83,7 @@ class VTCCLS(Method):
     paper: ClassVar[str] = "2412.05819"
     start_layer: int | None = None
     ensemble: Ensemble = "sum"
-    newlines: Literal["drop", "keep"] = "drop"
+    newlines: Newlines = "drop"
     positions: Literal["renumber", "keep"] = "renumber"
 
     def __post_init__(self) -> None:
@@ -100,7 +95,7 @@ class VTCCLS(Method):
 
     def stages(self, facts: ModelFacts) -> list[Stage]:
         """One stage after the projector; it reads the layers of :func:`ensemble_layers`."""
-        stat: Literal["class_row", "received"] = "class_row" if facts.has_class_token else "received"
+        stat = attention_stat(facts)
         needs = tuple(Need("vision", layer, stat) for layer in ensemble_layers(facts, self.start_layer))
         return [
             Stage(
