@@ -122,3 +122,46 @@ def received(call: AttentionCall) -> Tensor:
         seen = visible(call, rows.expand(batch, -1))
         count += float(rows.shape[1]) if seen is None else seen[:, 0].expand(batch, rows.shape[1], keys).sum(1)
     return total / (heads * count.clamp_min(1))
+
+
+def mean_mass(call: AttentionCall, rows: Tensor, targets: Tensor) -> Tensor:
+    """Attention that chosen queries pay to chosen keys, mean over heads and queries: ``[B]``, NaN without queries.
+
+    Parameters
+    ----------
+    rows : BoolTensor [B, Q]
+    targets : BoolTensor [B, K]
+    """
+    batch, heads = call.q.shape[:2]
+    count = rows.sum(1)
+    width = int(count.max())
+    columns = torch.argsort(rows.to(torch.int8), dim=1, stable=True)[:, rows.shape[1] - width :]
+    step = max(1, BLOCK // (batch * heads * call.k.shape[2]))
+    total = torch.zeros(batch, dtype=_wide(call.q[:0]).dtype, device=call.q.device)
+    for chosen in columns.split(step, 1) if width else ():
+        mass = (attention_rows(call, chosen) * targets[:, None, None]).sum(-1).mean(1)  # [B, R]
+        total += (mass * rows.gather(1, chosen)).sum(1)
+    return total / count
+
+
+def relevance(call: AttentionCall, text: Tensor, visual: Tensor, past: int = 0) -> Tensor:
+    """Mean attention of text rows to visual tokens and of visual rows to text (ToDRE, stage 2): ``[B, 2]``.
+
+    Parameters
+    ----------
+    text, visual : BoolTensor [B, Q]
+        Kinds of the queries; they are the keys ``past .. past + Q``.
+
+    Notes
+    -----
+    Decoders are causal: the second number is exactly 0 unless some text stands before a visual token, and only then are
+    the rows of the visual tokens computed.
+    """
+    behind = call.k.shape[2] - past - text.shape[1]
+    pad = (past, behind)
+    to_visual = mean_mass(call, text, torch.nn.functional.pad(visual, pad))
+    later = visual & (text.long().cumsum(1) > 0)
+    if not bool(later.any()):  # nobody sees what comes later
+        return torch.stack([to_visual, torch.zeros_like(to_visual)], 1)
+    to_text = mean_mass(call, visual, torch.nn.functional.pad(text, pad))
+    return torch.stack([to_visual, to_text], 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -102,7 +103,7 @@ class HiRED(Method):
         return [
             Stage(
                 at=Projector(),
-                select=lambda view: self.select(view, first, last),
+                select=partial(self.select, first=first, last=last),
                 keep_count=self.keep_count,
                 needs=(first, last) if first != last else (first,),
                 positions=self.positions,

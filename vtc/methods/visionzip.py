@@ -33,6 +33,7 @@ Differences from the published code:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -123,7 +124,7 @@ class VisionZip(Method):
         return [
             Stage(
                 at=Projector(),
-                select=lambda view: self.select(view, need),
+                select=partial(self.select, need=need),
                 keep_count=self.keep_count,
                 needs=(need,),
                 positions=self.positions,
