@@ -167,3 +167,7 @@ def generate(model: Any, inputs: dict[str, Tensor], **options: Any) -> Any:
 
 def new_tokens(out: Any, inputs: dict[str, Tensor]) -> Tensor:
     return out.sequences[:, inputs["input_ids"].shape[1] :]
+
+
+def new_tokens_of(sequences: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+    return sequences[:, inputs["input_ids"].shape[1] :]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vtc.adapters import Adapter, EncodeRecord, FeatureCall
 
+from ..core.focus import focus
 from ..core.stage import Need, Stage
 from ..core.stats import AttentionCall, class_row, received
 from .attention_tap import AttentionTap, Collector, collecting
@@ -22,9 +23,28 @@ from .span import RUN, TowerRun, TowerSpan
 
 RECORD = "vtc_record"
 ENGINE = "_vtc_encoder"
-VISION_MEASURES: dict[str, Callable[[AttentionCall, Need], Tensor]] = {
-    "class_row": lambda call, need: class_row(call),
-    "received": lambda call, need: received(call),
+
+
+def _class_row(call: AttentionCall, need: Need, skip: int) -> Tensor:
+    return class_row(call)
+
+
+def _received(call: AttentionCall, need: Need, skip: int) -> Tensor:
+    return received(call)
+
+
+def _focus(call: AttentionCall, need: Need, skip: int) -> Tensor:
+    """Two-pass statistic of every packed sequence, with NaN in the columns of ``skip`` leading tokens."""
+    lengths = call.segments or (call.q.shape[2],)
+    parts = zip(call.q.split(lengths, 2), call.k.split(lengths, 2), strict=True)
+    found = [focus(q, k, call.scaling, float(need.option), skip) for q, k in parts]  # type: ignore[arg-type]
+    return torch.cat([torch.nn.functional.pad(f, (skip, 0), value=torch.nan) for f in found], -1)
+
+
+VISION_MEASURES: dict[str, Callable[[AttentionCall, Need, int], Tensor]] = {
+    "class_row": _class_row,
+    "received": _received,
+    "focus": _focus,
 }
 
 
@@ -70,6 +90,7 @@ class EncoderEngine:
 
     def _wanted(self) -> dict[nn.Module, dict[Need, Any]]:
         wanted: dict[nn.Module, dict[Need, Any]] = {}
+        skip = int(bool(self.needs) and self.adapter.has_class_token(self.model))
         for modality in self.adapter.modalities:
             blocks = self.adapter.tower_blocks(self.model, modality)
             for need in self.needs:
@@ -78,7 +99,7 @@ class EncoderEngine:
                     raise ValueError(f"No attention module at encoder layer {need.layer} of {self.adapter.family!r}.")
                 if need.stat not in VISION_MEASURES:
                     raise ValueError(f"The encoder can measure {sorted(VISION_MEASURES)}, not {need.stat!r}.")
-                wanted.setdefault(module, {})[need] = functools.partial(_measure, need)
+                wanted.setdefault(module, {})[need] = functools.partial(_measure, need, skip)
         return wanted
 
     def encode(self, fn: Callable, base: nn.Module, modality: str, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -113,8 +134,8 @@ class EncoderEngine:
         return output.to_tuple() if kwargs.get("return_dict") is False else output
 
 
-def _measure(need: Need, call: AttentionCall, collector: Collector) -> Tensor:
-    return VISION_MEASURES[need.stat](call, need)
+def _measure(need: Need, skip: int, call: AttentionCall, collector: Collector) -> Tensor:
+    return VISION_MEASURES[need.stat](call, need, skip)
 
 
 def _wrap(fn: Callable, modality: str, engine: EncoderEngine) -> Callable:

@@ -139,14 +139,16 @@ def _places(call: Call) -> tuple[Tensor, Tensor]:
 def kinds(call: Call, system: int | None) -> tuple[Tensor, Tensor]:
     """Physical columns that are text and those that are visual: bool [B, K] each; system prompt and padding neither.
 
-    ``system`` is the number of leading real tokens that make the system prompt; None: all before the first image.
+    ``system`` is the number of leading real tokens that make the system prompt; None: all before the first image. The
+    token right before an image, ``<|vision_start|>`` and the like, is no text.
     """
     assert call.real is not None
     real, segment = call.real, call.segments[-1]
     place, last = _places(call)
     visual = torch.stack(list(call.placeholders.values())).any(0).to(real.device) & real
     head = visual.cumsum(1) == 0 if system is None else real.cumsum(1) <= system
-    text = real & ~visual & ~head & (place <= last[:, None])
+    opening = torch.nn.functional.pad(visual[:, 1:], (0, 1))
+    text = real & ~visual & ~head & ~opening & (place <= last[:, None])
     if segment.packing is None:
         return text, visual
     valid = torch.ones_like(segment.packing.index, dtype=torch.bool) if segment.valid is None else segment.valid

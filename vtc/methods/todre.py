@@ -81,8 +81,8 @@ class ToDRE(Method):
     positions : {"renumber", "keep"}
         1-D position ids after stage 1. M-RoPE always keeps them, and so does stage 2.
     stage2 : {"auto", "on", "off"}
-        Whether to look at the relevance. "auto" does so unless ``keep=1.0``, which asks for nothing to be dropped, or
-        the layers concerned are linear attention; "on" with ``keep=1.0`` is stage 2 alone.
+        Whether to look at the relevance. "auto" does so where ``keep`` made stage 1 drop something and the layers
+        concerned are no linear attention; "on" with ``keep=1.0`` is stage 2 alone.
     tau : float
         Both ratios must be smaller.
     depth : float
@@ -156,7 +156,7 @@ class ToDRE(Method):
 
     def relevance(self, view: View, need: Need) -> Selection:
         """Keep all visual tokens or none."""
-        asked = self.stage2 == "on" or self.keep != 1.0 or isinstance(self.keep, int)
+        asked = self.stage2 == "on" or (self.keep != 1.0 and view.n < view.total)
         # NaN, where there is no text to ask, is not smaller
         drop = asked and bool((view.stats[need] < self.tau).all())
         return Selection(torch.arange(0 if drop else view.n, device=view.features.device))
