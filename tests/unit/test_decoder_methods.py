@@ -30,8 +30,9 @@ METHODS = {
     "transprune alone": lambda: TransPrune(preset="low", alpha=1.0, scope="image", direction="abs"),
     "todre": lambda: ToDRE(keep=0.4, tau=1.0),
     "todre by sample": lambda: ToDRE(keep=0.5, pivot="farthest", tau=0.45, positions="keep"),
-    "vflowopt": lambda: VFlowOpt(keep=0.4),
-    "vflowopt searched": lambda: VFlowOpt(keep=0.4, t=1.0, cell=3.0, r1=0.7, r2=0.5, r3=0.3, positions="keep"),
+    # recycled rows are no rows of the full sequence, so the oracle cannot know them
+    "vflowopt": lambda: VFlowOpt(keep=0.4, recycling=False),
+    "vflowopt searched": lambda: VFlowOpt(keep=0.4, t=1.0, r1=0.7, r2=0.5, r3=0.3, recycling=False, positions="keep"),
 }
 
 

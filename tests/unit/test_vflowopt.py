@@ -6,9 +6,10 @@ from oracles import modest
 from oracles import vflowopt as oracle
 from oracles.views import anyres_index, plain_view, tiled_view
 
-from vtc.core.focus import focus, focus_dense, global_set
+from vtc.core.focus import focus, focus_dense, focus_of_call, global_set
 from vtc.core.layout import Role
 from vtc.core.stage import Decoder, ModelFacts, Need
+from vtc.core.stats import AttentionCall
 from vtc.methods import make_method
 from vtc.methods._cells import lattice
 from vtc.methods._thirds import mean_share, solve_last
@@ -321,3 +322,18 @@ def test_worked_example_of_later_stages():
 def test_part_of_the_ratios_is_refused():
     with pytest.raises(ValueError, match="all three"):
         make_method("vflowopt", r1=0.5)
+
+
+@pytest.mark.parametrize("t", [0.5, 1.2, 50.0])
+@pytest.mark.parametrize("form", ["mask", "bounds"])
+def test_images_in_one_sequence_do_not_mix(t, form):
+    generator = torch.Generator().manual_seed(3)
+    q, k = 3 * torch.randn(2, 1, 2, 12, 4, generator=generator)
+    image = torch.tensor([0] * 5 + [1] * 7)
+    call = AttentionCall(q, k, 0.5, mask=(image[:, None] == image)[None, None])
+    if form == "bounds":
+        call = AttentionCall(q, k, 0.5, segments=(5, 7))
+    found = focus_of_call(call, t)
+    for columns in (slice(0, 5), slice(5, 12)):
+        attention = torch.softmax(q[:, :, columns] @ k[:, :, columns].mT * 0.5, -1)
+        torch.testing.assert_close(found[:, columns], focus_dense(attention, t))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vtc.adapters import Adapter, EncodeRecord, FeatureCall
 
-from ..core.focus import focus
+from ..core.focus import focus_of_call
 from ..core.stage import Need, Stage
 from ..core.stats import AttentionCall, class_row, received
 from .attention_tap import AttentionTap, Collector, collecting
@@ -34,11 +34,7 @@ def _received(call: AttentionCall, need: Need, skip: int) -> Tensor:
 
 
 def _focus(call: AttentionCall, need: Need, skip: int) -> Tensor:
-    """Two-pass statistic of every packed sequence, with NaN in the columns of ``skip`` leading tokens."""
-    lengths = call.segments or (call.q.shape[2],)
-    parts = zip(call.q.split(lengths, 2), call.k.split(lengths, 2), strict=True)
-    found = [focus(q, k, call.scaling, float(need.option), skip) for q, k in parts]  # type: ignore[arg-type]
-    return torch.cat([torch.nn.functional.pad(f, (skip, 0), value=torch.nan) for f in found], -1)
+    return focus_of_call(call, float(need.option), skip)  # type: ignore[arg-type]
 
 
 VISION_MEASURES: dict[str, Callable[[AttentionCall, Need, int], Tensor]] = {
