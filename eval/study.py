@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,9 +64,11 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         free = {k: optuna.distributions.FloatDistribution(a, b) for k, (a, b) in self.bounds.items() if a < b}
         # a sampler of its own for every trial: nothing is carried over that a file does not hold
-        sampler = optuna.samplers.GPSampler(
-            seed=self.seed + len(self.trials), n_startup_trials=self.initial, deterministic_objective=True
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the objective is deterministic
+            sampler = optuna.samplers.GPSampler(
+                seed=self.seed + len(self.trials), n_startup_trials=self.initial, deterministic_objective=True
+            )
         search = optuna.create_study(direction="maximize", sampler=sampler)
         for trial in self.trials:
             point = {k: trial["point"][k] for k in free}

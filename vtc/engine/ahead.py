@@ -27,6 +27,11 @@ class Untouched:
         held = 0 if layer is None else kv.stored(layer)
         if held == 0:
             return keys, values
+        if hasattr(layer, "_dequantize"):
+            raise ValueError(
+                "This method reads the attention of a layer before it runs, which a quantised cache with an earlier "
+                "turn in it does not allow. Start from an empty cache, or use a plain one or 'fastv'."
+            )
         old_keys, old_values = layer.keys[:, :, :held].to(keys), layer.values[:, :, :held].to(values)
         return torch.cat([old_keys, keys], 2), torch.cat([old_values, values], 2)
 
