@@ -172,6 +172,4 @@ def _boxes(size: list[int], grid: tuple[int, int] | None, side: int) -> list[tup
     top, left = (grid[0] * side - new_h) / 2, (grid[1] * side - new_w) / 2
     across = [(j * side - left) / new_w for j in range(grid[1] + 1)]
     down = [(i * side - top) / new_h for i in range(grid[0] + 1)]
-    return whole + [
-        (across[j], down[i], across[j + 1], down[i + 1]) for i in range(grid[0]) for j in range(grid[1])
-    ]
+    return whole + [(across[j], down[i], across[j + 1], down[i + 1]) for i in range(grid[0]) for j in range(grid[1])]

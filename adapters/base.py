@@ -14,7 +14,7 @@ from vtc.core.layout import Role, Unit
 from vtc.core.stage import ModelFacts, Need
 
 CLASS_TOKEN_NAMES = ("class_embedding", "cls_token")
-CUT_STATS = ("class_row", "focus", "entropy")
+CUT_STATS = ("class_row", "entropy")
 """Statistics that come without the column of [CLS]."""
 
 
@@ -30,7 +30,6 @@ class FeatureCall:
     kwargs: Mapping[str, Any]
     output: Any = None
     shape: tuple[int, int] | None = None
-
 
     @property
     def pixels(self) -> Tensor:

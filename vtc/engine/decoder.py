@@ -162,7 +162,22 @@ class DecoderEngine:
             past = call.past_valid.get(i)
             valid = kv.join_valid(past, held - segment.width, segment.valid, segment.width, _batch(call), _where(call))
             fixed = held - _kept_tail(call, segment) if gone or segment.packing is not None else 0
-            kv.commit(call.past, i, gone, valid, call.shifts.get(segment.start), fixed, id(segment))
+            kv.commit(call.past, i, gone, valid, self._shift(call, segment, layer), fixed, id(segment))
+
+    @staticmethod
+    def _shift(call: Call, segment: Segment, layer: Any) -> Tensor | None:
+        """What later positions of this layer are to be reduced by: by earlier turns and by this one."""
+        starts = [s for s in call.gone if s <= segment.start]
+        before = getattr(layer, "shift", None)
+        if not starts:
+            return before
+        key = ("shift", max(starts), id(before))
+        if (
+            key not in call.masks
+        ):  # layers that agree share one tensor, so that decode steps rotate once for all of them
+            new = call.gone[max(starts)][:, -1]
+            call.masks[key] = new if before is None else new + before.to(new.device)
+        return call.masks[key]
 
     def _restore(self, call: Call, output: Any) -> Any:
         last = call.segments[-1]

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from vtc.adapters import Adapter, EncodeRecord, FeatureCall
 
 from ..core.entropy import row_entropy
-from ..core.focus import focus
+from ..core.focus import focus_of_call
 from ..core.stage import Need, Stage
-from ..core.stats import AttentionCall, by_segment, class_row, received
+from ..core.stats import AttentionCall, class_row, received
 from .attention_tap import AttentionTap, Collector, collecting
 from .call import current
 from .clock import Clock
@@ -26,15 +26,21 @@ RECORD = "vtc_record"
 ENGINE = "_vtc_encoder"
 
 
+def _class_row(call: AttentionCall, need: Need, skip: int) -> Tensor:
+    return class_row(call)
+
+
+def _received(call: AttentionCall, need: Need, skip: int) -> Tensor:
+    return received(call)
+
+
 def _focus(call: AttentionCall, need: Need, skip: int) -> Tensor:
-    parts = [focus(c.q, c.k, c.scaling, float(need.option or 0.0), skip) for c in by_segment(call)]  # type: ignore[arg-type]
-    return torch.cat(parts, -1)
+    return focus_of_call(call, float(need.option), skip)  # type: ignore[arg-type]
 
 
-# statistic -> measure(call, need, leading class tokens)
 VISION_MEASURES: dict[str, Callable[[AttentionCall, Need, int], Tensor]] = {
-    "class_row": lambda call, need, skip: class_row(call),
-    "received": lambda call, need, skip: received(call),
+    "class_row": _class_row,
+    "received": _received,
     "focus": _focus,
 }
 
@@ -81,6 +87,7 @@ class EncoderEngine:
 
     def _wanted(self) -> dict[nn.Module, dict[Need, Any]]:
         wanted: dict[nn.Module, dict[Need, Any]] = {}
+        skip = int(bool(self.needs) and self.adapter.has_class_token(self.model))
         for modality in self.adapter.modalities:
             blocks = self.adapter.tower_blocks(self.model, modality)
             for need in self.needs:
@@ -91,7 +98,6 @@ class EncoderEngine:
                     raise ValueError(f"No attention module at encoder layer {need.layer} of {self.adapter.family!r}.")
                 if need.stat not in VISION_MEASURES:
                     raise ValueError(f"The encoder can measure {sorted(VISION_MEASURES)}, not {need.stat!r}.")
-                skip = int(self.adapter.has_class_token(self.model))
                 wanted.setdefault(module, {})[need] = functools.partial(_measure, need, skip)
         return wanted
 

@@ -92,8 +92,7 @@ class Entrance:
         if renumber and positions.ndim == 2:
             gone = (~keep & call.real).long().cumsum(1)
             positions = positions - gone
-            before = shift_of(call.past)
-            call.shifts[0] = gone[:, -1] if before is None else gone[:, -1] + before.to(gone.device)
+            call.gone[0] = gone
         kwargs["inputs_embeds"] = packing.take(kwargs["inputs_embeds"])
         self._put_positions(call, kwargs, packing, positions)
         self._put_mask(call, kwargs, packing)
