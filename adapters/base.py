@@ -80,6 +80,9 @@ class Adapter:
     family: ClassVar[str] = "generic"
     model_types: ClassVar[tuple[str, ...]] = ()
     notes: ClassVar[str] = ""
+    typical: ClassVar[dict[str, Any]] = {}
+    """Fields of :class:`ModelFacts` in which usual checkpoints differ from 24 encoder layers without [CLS] and 32
+    plain decoder layers; for the support matrix, which is made without models."""
     towers: ClassVar[tuple[str, ...]] = ("vision_tower", "visual", "vision_model", "image_tower")
     blocks: ClassVar[tuple[str, ...]] = (
         "encoder.layers",

@@ -71,6 +71,9 @@ class DecoderEngine:
         keep = kwargs.get("logits_to_keep")
         if isinstance(keep, int) and keep > 1:
             call.logits_to_keep = keep
+        if not call.records:
+            # the outermost module has the objects the encoder made; accelerate hands copies to those below
+            self._note_encoded(call, kwargs)
         if module is self.base:
             self._note_inputs(call, args, kwargs)
 
@@ -83,6 +86,9 @@ class DecoderEngine:
             elif embeds is not None:
                 probe = torch.full((), token, dtype=torch.long, device=embeds.device)
                 call.placeholders[modality] = (embeds == self.base.get_input_embeddings()(probe)).all(-1)
+
+    @staticmethod
+    def _note_encoded(call: Call, kwargs: dict[str, Any]) -> None:
         for modality, output in (kwargs.get("mm_encoder_outputs") or {}).items():
             if output is None:
                 continue
