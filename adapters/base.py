@@ -98,6 +98,9 @@ class Adapter:
     prepared_masks: ClassVar[bool] = False
     """The base model hands finished masks to the decoder, in which images may attend both ways."""
 
+    per_token: ClassVar[tuple[str, ...]] = ("per_layer_inputs",)
+    """Further keyword arguments of the decoder with a row per token ``[B, L, ...]``."""
+
     def base(self, model: nn.Module) -> Any:
         """Model without its head: embeds, encodes, scatters, calls the decoder."""
         return model.base_model
@@ -129,6 +132,10 @@ class Adapter:
     def deepstack(self, model: nn.Module) -> int:
         """Number of early decoder layers after which the model adds further rows to visual tokens."""
         return len(getattr(getattr(model.config, "vision_config", None), "deepstack_visual_indexes", None) or ())
+
+    def no_cuts(self, model: nn.Module) -> str:
+        """Why tokens cannot be dropped between decoder layers; empty when they can."""
+        return ""
 
     def token_ids(self, model: nn.Module) -> dict[str, int]:
         """Placeholder ids by modality."""
@@ -168,6 +175,7 @@ class Adapter:
             decoder_layers=len(self.layers(model)),
             multimodal_rope=self.multimodal_rope,
             linear_layers=tuple(i for i, t in enumerate(types) if "linear" in str(t)),
+            no_cuts=self.no_cuts(model),
         )
 
     def lengths(self, model: nn.Module, call: FeatureCall) -> list[int]:

@@ -52,6 +52,11 @@ def patch(
         Not a vision-language model, or an unknown hyperparameter.
     ValueError
         Unknown method, value out of range, or a method that cannot run on this model (with the reason).
+
+    Notes
+    -----
+    Hooks only: weights, ``state_dict`` and checkpoints are those of the plain model. Quantized weights (bitsandbytes in
+    4 or 8 bits, which itself runs on GPUs only) and models spread over devices by accelerate work as they are.
     """
     check_transformers()
     model = unwrapped(model)

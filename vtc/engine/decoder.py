@@ -173,7 +173,8 @@ class DecoderEngine:
     def _restore(self, call: Call, output: Any) -> Any:
         last = call.segments[-1]
         states = getattr(output, "hidden_states", None)
-        if last.packing is not None:
+        # decoders that compute the last columns only, as many as the head wants, are right as they are
+        if last.packing is not None and output.last_hidden_state.shape[1] == last.width:
             output.last_hidden_state = last.packing.restore(output.last_hidden_state)
         if states is not None and any(s.packing is not None for s in call.segments):
             output.hidden_states = tuple(self._full_state(call, i, x) for i, x in enumerate(states))

@@ -150,6 +150,11 @@ def check_stages(stages: list[Stage], facts: ModelFacts) -> None:
                     f"Cannot cut before decoder layer {place.layer}: the decoder has {facts.decoder_layers} layers, "
                     f"choose 1 .. {facts.decoder_layers - 1}."
                 )
+            if facts.no_cuts:
+                raise ValueError(
+                    f"Tokens of family {facts.family!r} cannot be dropped before decoder layer {place.layer}: "
+                    f"{facts.no_cuts}. Use a method that acts before the language model."
+                )
             later = [i for i in facts.linear_layers if i >= place.layer]
             if later:
                 raise ValueError(
