@@ -81,6 +81,9 @@ class Adapter:
     family: ClassVar[str] = "generic"
     model_types: ClassVar[tuple[str, ...]] = ()
     notes: ClassVar[str] = ""
+    typical: ClassVar[dict[str, Any]] = {}
+    """Fields of :class:`ModelFacts` in which usual checkpoints differ from 24 encoder layers without [CLS] and 32
+    plain decoder layers; for the support matrix, which is made without models."""
     towers: ClassVar[tuple[str, ...]] = ("vision_tower", "visual", "vision_model", "image_tower")
     blocks: ClassVar[tuple[str, ...]] = (
         "encoder.layers",
@@ -95,6 +98,9 @@ class Adapter:
     multimodal_rope: ClassVar[bool] = False
     prepared_masks: ClassVar[bool] = False
     """The base model hands finished masks to the decoder, in which images may attend both ways."""
+
+    per_token: ClassVar[tuple[str, ...]] = ("per_layer_inputs",)
+    """Further keyword arguments of the decoder with a row per token ``[B, L, ...]``."""
 
     def base(self, model: nn.Module) -> Any:
         """Model without its head: embeds, encodes, scatters, calls the decoder."""
@@ -127,6 +133,10 @@ class Adapter:
     def deepstack(self, model: nn.Module) -> int:
         """Number of early decoder layers after which the model adds further rows to visual tokens."""
         return len(getattr(getattr(model.config, "vision_config", None), "deepstack_visual_indexes", None) or ())
+
+    def no_cuts(self, model: nn.Module) -> str:
+        """Why tokens cannot be dropped between decoder layers; empty when they can."""
+        return ""
 
     def token_ids(self, model: nn.Module) -> dict[str, int]:
         """Placeholder ids by modality."""
@@ -166,6 +176,7 @@ class Adapter:
             decoder_layers=len(self.layers(model)),
             multimodal_rope=self.multimodal_rope,
             linear_layers=tuple(i for i, t in enumerate(types) if "linear" in str(t)),
+            no_cuts=self.no_cuts(model),
         )
 
     def lengths(self, model: nn.Module, call: FeatureCall) -> list[int]:

@@ -13,6 +13,7 @@ class InternVLAdapter(MergedAdapter):
     family: ClassVar[str] = "internvl"
     model_types: ClassVar[tuple[str, ...]] = ("internvl",)
     notes: ClassVar[str] = "every tile is an image of its own"
+    typical: ClassVar[dict[str, Any]] = {"has_class_token": True}
     modalities: ClassVar[tuple[str, ...]] = ("image",)
 
     def merge(self, model: Any) -> int:

@@ -16,6 +16,7 @@ class LlavaNextAdapter(AnyresAdapter):
     family: ClassVar[str] = "llava_next"
     model_types: ClassVar[tuple[str, ...]] = ("llava_next",)
     notes: ClassVar[str] = "LLaVA-1.6; tiles (anyres)"
+    typical: ClassVar[dict[str, Any]] = {"has_class_token": True}
     modalities: ClassVar[tuple[str, ...]] = ("image",)
 
     def pack(self, model: Any, call: FeatureCall, crops: list[Tensor], newline: Tensor) -> list[Tensor]:

@@ -19,6 +19,7 @@ class Qwen2_5_VLAdapter(GridAdapter):
     family: ClassVar[str] = "qwen2_5_vl"
     model_types: ClassVar[tuple[str, ...]] = ("qwen2_5_vl",)
     notes: ClassVar[str] = "images and video, window attention, M-RoPE"
+    typical: ClassVar[dict[str, Any]] = {"global_layers": (7, 15, 23)}
 
     def global_layers(self, model: Any, depth: int) -> tuple[int, ...]:
         """Full-attention blocks: windowed ones cannot rank windows against each other."""

@@ -18,6 +18,7 @@ class VideoLlavaAdapter(Adapter):
     family: ClassVar[str] = "video_llava"
     model_types: ClassVar[tuple[str, ...]] = ("video_llava",)
     notes: ClassVar[str] = "images and video, a tower for each"
+    typical: ClassVar[dict[str, Any]] = {"has_class_token": True}
 
     def tower(self, model: Any, modality: str = "image") -> nn.Module | None:
         """Tower of the modality."""

@@ -172,7 +172,7 @@ def oracle_logits(
     full["attention_mask"] = torch.cat([inputs["attention_mask"], torch.ones_like(new[:, :steps])], 1)
     if "mm_token_type_ids" in full:
         full["mm_token_type_ids"] = torch.cat([full["mm_token_type_ids"], torch.zeros_like(new[:, :steps])], 1)
-    else:
+    if not hasattr(model.model, "get_rope_index"):
         full["position_ids"] = positions_of(inputs, steps) + first
     if "token_type_ids" in full:
         last = full["token_type_ids"][:, -1:].expand(-1, steps) if first == 0 else torch.ones_like(new[:, :steps])

@@ -21,6 +21,7 @@ from tiny import (
     VE,
     VID,
     VISION,
+    VOCAB,
     VS,
     Case,
     decoder_config,
@@ -152,6 +153,21 @@ def packed(channels: int, part: Any, seed: int, frames: bool = False, sizes: boo
     return Piece(ids, tensors, 2 if video else 1)
 
 
+def placed(part: Any, seed: int) -> Piece:
+    """Gemma 4: patches with (x, y) positions, padded to 96; the frames of a video between time stamps."""
+    modality, (t, h, w) = part
+    places = torch.full((t, 96, 2), -1)
+    places[:, : h * w, 0] = torch.arange(w).repeat(h)
+    places[:, : h * w, 1] = torch.arange(h).repeat_interleave(w)
+    pixels = torch.zeros(t, 96, 48)
+    pixels[:, : h * w] = noise(t, h * w, 48, seed=seed)
+    tensors = {f"{modality}_position_ids": places}
+    if modality == "image":
+        return Piece(framed(h * w // 4), {"pixel_values": pixels, **tensors})
+    tensors |= {"pixel_values_videos": pixels, "num_frames_per_video": torch.tensor([t])}
+    return Piece([i for f in range(t) for i in [30 + f, *framed(h * w // 4, VID)]], tensors, 2)
+
+
 def rows_of_breaks(part: Any, seed: int) -> Piece:
     """Mistral 3: a break token after every row, an end token after the image."""
     h, w = part[1]
@@ -204,6 +220,14 @@ def gemma_text(kind: str, **extra: Any) -> Any:
     return names[kind](**{**TEXT, "head_dim": 8, **extra})
 
 
+def gemma4_text(small: bool) -> Any:
+    kinds = ["sliding_attention", "full_attention"] * 2
+    options = dict(TEXT, head_dim=8, sliding_window=40, layer_types=kinds, vocab_size_per_layer_input=VOCAB)
+    if small:
+        return tf.Gemma4TextConfig(**options, hidden_size_per_layer_input=8, num_kv_shared_layers=2)
+    return tf.Gemma4TextConfig(**options, hidden_size_per_layer_input=0, use_bidirectional_attention="vision")
+
+
 def cohere_text() -> Any:
     kinds = ["sliding_attention", "full_attention"] * 2
     return tf.Cohere2Config(**TEXT, sliding_window=64, layer_types=kinds, logit_scale=1.0)
@@ -227,7 +251,16 @@ LINEAR = dict(
     linear_num_value_heads=4,
     layer_types=["linear_attention", "full_attention"] * 2,
 )
-GLM_MARKS = dict(IDS, image_start_token_id=VS, image_end_token_id=VE, video_start_token_id=15, video_end_token_id=16)
+GLM_MARKS = dict(
+    IDS, image_start_token_id=VS, image_end_token_id=VE, video_start_token_id=15, video_end_token_id=16
+)
+GEMMA4_MARKS = dict(
+    IDS, audio_token_id=17, boi_token_id=VS, eoi_token_id=VE, boa_token_id=18, eoa_token_index=19, audio_config=None
+)
+GEMMA4_VISION = dict(
+    hidden_size=24, intermediate_size=32, num_hidden_layers=4, num_attention_heads=3, num_key_value_heads=3, head_dim=8,
+    patch_size=4, pooling_kernel_size=2, position_embedding_size=64,
+)  # fmt: skip
 ANYRES = dict(IDS, image_grid_pinpoints=PINPOINTS)
 POOLED = dict(ANYRES, spatial_pool_mode="average", spatial_pool_stride=2)
 FULL = dict(vision_feature_layer=-1, vision_feature_select_strategy="full")
@@ -274,7 +307,10 @@ def _cases() -> list[Case]:
     vl3_prompts = Prompts(partial(packed, 48, sizes=True))
     vl3_text = lambda: {**TEXT, "model_type": "qwen2"}  # noqa: E731
     vl3_model = ("VideoLlama3ForConditionalGeneration", "VideoLlama3Config", vl3, vl3_text)
+    gemma4 = ("Gemma4ForConditionalGeneration", "Gemma4Config", GEMMA4_VISION)
     return [
+        case("gemma4", MIXED, Prompts(placed, types=True), *gemma4, partial(gemma4_text, True), **GEMMA4_MARKS),
+        case("gemma4-large", MIXED, Prompts(placed, types=True), *gemma4, partial(gemma4_text, False), **GEMMA4_MARKS),
         case("llava_next", TILED, Prompts(partial(anyres, None, 0)), *next_, **ANYRES),
         case("llava_onevision", TILED, Prompts(partial(anyres, 9, -9)), *one, **ANYRES, **FULL),
         case(

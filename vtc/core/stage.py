@@ -102,6 +102,8 @@ class ModelFacts:
         True for M-RoPE decoders, whose positions are always kept.
     linear_layers : tuple of int
         Decoder layers without per-token KV (linear attention).
+    no_cuts : str
+        Why tokens cannot be dropped between decoder layers; empty when they can.
     """
 
     family: str = "generic"
@@ -112,6 +114,7 @@ class ModelFacts:
     decoder_layers: int = 0
     multimodal_rope: bool = False
     linear_layers: tuple[int, ...] = ()
+    no_cuts: str = ""
 
 
 @dataclass

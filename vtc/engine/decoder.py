@@ -71,6 +71,9 @@ class DecoderEngine:
         keep = kwargs.get("logits_to_keep")
         if isinstance(keep, int) and keep > 1:
             call.logits_to_keep = keep
+        if not call.records:
+            # the outermost module has the objects the encoder made; accelerate hands copies to those below
+            self._note_encoded(call, kwargs)
         if module is self.base:
             self._note_inputs(call, args, kwargs)
 
@@ -83,6 +86,9 @@ class DecoderEngine:
             elif embeds is not None:
                 probe = torch.full((), token, dtype=torch.long, device=embeds.device)
                 call.placeholders[modality] = (embeds == self.base.get_input_embeddings()(probe)).all(-1)
+
+    @staticmethod
+    def _note_encoded(call: Call, kwargs: dict[str, Any]) -> None:
         for modality, output in (kwargs.get("mm_encoder_outputs") or {}).items():
             if output is None:
                 continue
@@ -182,7 +188,8 @@ class DecoderEngine:
     def _restore(self, call: Call, output: Any) -> Any:
         last = call.segments[-1]
         states = getattr(output, "hidden_states", None)
-        if last.packing is not None:
+        # decoders that compute the last columns only, as many as the head wants, are right as they are
+        if last.packing is not None and output.last_hidden_state.shape[1] == last.width:
             output.last_hidden_state = last.packing.restore(output.last_hidden_state)
         if states is not None and any(s.packing is not None for s in call.segments):
             output.hidden_states = tuple(self._full_state(call, i, x) for i, x in enumerate(states))

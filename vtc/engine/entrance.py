@@ -93,7 +93,9 @@ class Entrance:
             gone = (~keep & call.real).long().cumsum(1)
             positions = positions - gone
             call.gone[0] = gone
-        kwargs["inputs_embeds"] = packing.take(kwargs["inputs_embeds"])
+        for name in ("inputs_embeds", *self.engine.adapter.per_token):
+            if kwargs.get(name) is not None:
+                kwargs[name] = packing.take(kwargs[name])
         self._put_positions(call, kwargs, packing, positions)
         self._put_mask(call, kwargs, packing)
         self._take_deepstack(call, kwargs)
