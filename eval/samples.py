@@ -28,7 +28,7 @@ def read_samples(data: str | Path, limit: int | None = None) -> list[tuple[Path,
         A line is not of that form, or there is none.
     """
     file = _file(Path(data))
-    found = []
+    found: list[tuple[Path, str]] = []
     for number, line in enumerate(file.read_text().splitlines(), 1):
         if not line.strip() or len(found) == limit:
             continue

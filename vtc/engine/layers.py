@@ -52,7 +52,7 @@ class LayerHooks:
             self.engine.taps.flush(call)
             if self.engine.taps.wants_ahead(index):
                 before = self._side_inputs(call, index, hidden, kwargs)
-                self.engine.taps.look_ahead(call, index, module, args, before)
+                self.engine.taps.look_ahead(call, index, module, (hidden, *args[1:]), before)
             hidden = self._cut(call, index, hidden)
             call.clock.stop("select")
             args, kwargs = ((hidden, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": hidden})
