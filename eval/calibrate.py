@@ -14,7 +14,6 @@ from vtc.eval.flow import Flow, Sample
 from vtc.eval.study import Bounds, Study
 
 from vtc.config import Config
-from vtc.engine.encoder import VISION_MEASURES
 from vtc.engine.handle import Handle
 from vtc.methods._thirds import Ratios, mean_share, solve_first, solve_last
 from vtc.methods.vflowopt import VFlowOpt
@@ -45,16 +44,10 @@ class Calibration:
         return Config([self.method.to_dict()])
 
 
-def default_bounds(keep: float) -> dict[str, tuple[float, float]]:
-    """Box of the search for a budget; alpha is fixed at 0 where the entropy of patches cannot be measured."""
-    alpha = (-1.0, 1.0) if "entropy" in VISION_MEASURES else (0.0, 0.0)
-    return {
-        "r1": (keep, min(1.0, 1.5 * keep)),
-        "r2": (0.53, 1.0),
-        "t": (0.0, 50.0),
-        "cell": (3.0, 24.0),
-        "alpha": alpha,
-    }
+def default_bounds(keep: float, entropy: bool = True) -> dict[str, tuple[float, float]]:
+    """Box of the search for a budget; without ``entropy`` alpha is fixed at 0."""
+    first, alpha = (keep, min(1.0, 1.5 * keep)), (-1.0, 1.0) if entropy else (0.0, 0.0)
+    return {"r1": first, "r2": (0.53, 1.0), "t": (0.0, 50.0), "cell": (3.0, 24.0), "alpha": alpha}
 
 
 def calibrate(
@@ -62,6 +55,7 @@ def calibrate(
     samples: Sequence[Sample],
     keep: float = 0.25,
     *,
+    processor: Any = None,
     iterations: int = 50,
     initial: int = 15,
     seed: int = 42,
@@ -84,6 +78,9 @@ def calibrate(
         Inputs of one prompt each, without labels.
     keep : float
         Budget: mean share of the visual tokens over the decoder layers.
+    processor : optional
+        The model's processor, whose mean and standard deviation restore the pixels whose entropy alpha weighs.
+        Without it alpha stays 0.
     iterations, initial, seed : int
         Trials in all, random ones at the start, seed of the proposals.
     bounds : dict, optional
@@ -108,14 +105,14 @@ def calibrate(
         raise ValueError(f"keep={keep!r} is not allowed: a budget is a share between 0 and 1, such as 0.25.")
     if not samples:
         raise ValueError("No samples: pass at least one prompt with an image (30 are usual).")
-    box = {**default_bounds(keep), **(bounds or {})}
+    box = {**default_bounds(keep, processor is not None), **(bounds or {})}
     layers = _layers(model, keep)
     state = PartialState()
     settings = {"keep": keep, "model": type(model).__name__, "layers": layers, "samples": _digest(samples)}
     search = Study(box, seed, initial, None if study is None else Path(study), settings)
     state.wait_for_everyone()  # nobody writes before all have read
     mine = range(state.process_index, len(samples), state.num_processes)
-    flow = Flow(model, [samples[i] for i in mine]) if len(search.trials) < iterations else None
+    flow = Flow(model, [samples[i] for i in mine], processor) if len(search.trials) < iterations else None
     quiet = not state.is_main_process or not (sys.stderr.isatty() if progress is None else progress)
     with tqdm(total=iterations, initial=len(search.trials), disable=quiet, desc="calibrate") as bar:
         while flow is not None and len(search.trials) < iterations and not (stop and stop(len(search.trials))):

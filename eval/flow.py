@@ -35,23 +35,25 @@ class Flow:
         Not patched.
     samples : sequence of dict
         Inputs of one prompt each, as the processor makes them.
+    processor : optional
+        Handed on to :func:`vtc.patch`.
 
     Raises
     ------
     ValueError
-        No sample, or a patched model.
+        The model is patched.
     """
 
-    def __init__(self, model: nn.Module, samples: Sequence[Sample]) -> None:
+    def __init__(self, model: nn.Module, samples: Sequence[Sample], processor: Any = None) -> None:
         if ATTRIBUTE in model.__dict__:
             raise ValueError("The model is patched, and the reference must be unpruned: call vtc.unpatch(model) first.")
-        self.model, self.samples = model, list(samples)
+        self.model, self.samples, self.processor = model, list(samples), processor
         self.reference = [final_state(model, s) for s in self.samples]
 
     def cosines(self, method: Method) -> list[float]:
         """One cosine per sample; 0 where a state is not finite."""
         found = []
-        with vtc.patched(self.model, method):
+        with vtc.patched(self.model, method, processor=self.processor):
             for inputs, before in zip(self.samples, self.reference, strict=True):
                 value = float(torch.cosine_similarity(before, final_state(self.model, inputs), dim=0))
                 found.append(value if math.isfinite(value) else 0.0)

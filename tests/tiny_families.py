@@ -251,9 +251,7 @@ LINEAR = dict(
     linear_num_value_heads=4,
     layer_types=["linear_attention", "full_attention"] * 2,
 )
-GLM_MARKS = dict(
-    IDS, image_start_token_id=VS, image_end_token_id=VE, video_start_token_id=15, video_end_token_id=16
-)
+GLM_MARKS = dict(IDS, image_start_token_id=VS, image_end_token_id=VE, video_start_token_id=15, video_end_token_id=16)
 GEMMA4_MARKS = dict(
     IDS, audio_token_id=17, boi_token_id=VS, eoi_token_id=VE, boa_token_id=18, eoa_token_index=19, audio_config=None
 )

@@ -23,7 +23,7 @@ def calibrate(
 ) -> None:
     """Find VFlowOpt's ratios, threshold, entropy weight and cell; run again to go on after an interruption.
 
-    Several processes: `accelerate launch -m vtc.cli.app calibrate ...`.
+    Several processes share the samples under `accelerate launch` or `torchrun`.
     """
     from vtc.eval.calibrate import calibrate as search
     from vtc.eval.samples import prepare, read_samples
@@ -34,7 +34,20 @@ def calibrate(
     loaded = load(model, device)
     inputs = prepare(loaded.processor, samples, loaded.model.device)
     trials = out.with_suffix(".trials.json")
-    found = search(loaded.model, inputs, keep, iterations=iterations, initial=initial, seed=seed, study=trials)
+    found = search(
+        loaded.model,
+        inputs,
+        keep,
+        processor=loaded.processor,
+        iterations=iterations,
+        initial=initial,
+        seed=seed,
+        study=trials,
+    )
+    from accelerate import PartialState
+
+    if not PartialState().is_main_process:
+        return
     found.config.save(out)
     if as_json:
         typer.echo(json.dumps({**found.config.to_dict(), "value": found.value, "default": found.default}))

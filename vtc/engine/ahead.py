@@ -46,6 +46,7 @@ def measure_ahead(layer: nn.Module, args: tuple, kwargs: dict[str, Any], context
     ValueError
         The layer never called an attention kernel.
     """
+    kwargs = {k: v for k, v in kwargs.items() if k != "hidden_states"}  # it comes first in args
     if kwargs.get("past_key_values") is not None:
         kwargs = {**kwargs, "past_key_values": Untouched(kwargs["past_key_values"])}
     with collecting(context) as collector, torch.no_grad():
