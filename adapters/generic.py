@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from torch import nn
 
@@ -22,11 +22,11 @@ class GenericAdapter(Adapter):
         lacks = []
         if not isinstance(model, nn.Module) or not hasattr(model, "config"):
             return ["transformers config"]
-        base = getattr(model, "base_model", model)
+        base, inner = getattr(model, "base_model", model), cast(Any, model)
         if not any(hasattr(base, f"get_{m}_features") for m in self.modalities):
             lacks.append("get_image_features on its base model")
         try:
-            layers = getattr(model.get_decoder(), "layers", None) if hasattr(model, "get_decoder") else None
+            layers = getattr(inner.get_decoder(), "layers", None) if hasattr(model, "get_decoder") else None
         except (AttributeError, NotImplementedError):
             layers = None
         if layers is None:
