@@ -174,6 +174,14 @@ class Unit:
         return replace(self, part=part, cell=cell, role=role, part_grids=grids or ((1, n),))
 
 
+    def subset(self, keep: Tensor) -> Unit:
+        """Unit of the rows where ``keep`` (bool [n]) is true; partitions and cells stay what they were."""
+        full = self.filled()
+        assert full.part is not None and full.cell is not None and full.role is not None
+        part, cell, role = full.part[keep], full.cell[keep], full.role[keep]
+        return replace(full, length=int(keep.sum()), grid=None, part=part, cell=cell, role=role)
+
+
 @dataclass(frozen=True)
 class VisualSpan:
     """Where one unit lies in the batch: ``cols`` LongTensor [n] are its columns in row ``row``.
