@@ -173,7 +173,6 @@ class Unit:
             cell = torch.arange(n)
         return replace(self, part=part, cell=cell, role=role, part_grids=grids or ((1, n),))
 
-
     def subset(self, keep: Tensor) -> Unit:
         """Unit of the rows where ``keep`` (bool [n]) is true; partitions and cells stay what they were."""
         full = self.filled()
