@@ -135,6 +135,7 @@ def assign_torch(keys: Tensor, index: Tensor, valid: Tensor, kept: Tensor) -> Te
             # the length of the token itself does not move the maximum
             groups[row, start:stop] = (wide[row, start:stop] @ anchors.T).argmax(1)
         groups[row, chosen] = torch.arange(k, device=keys.device)
+        groups[row, n:] = -1
     return groups
 
 

@@ -75,7 +75,7 @@ def means_kernel(
     whole = tl.sum(mass, 0)
     mean = plain / tl.maximum(members, 1).to(tl.float32)
     if WEIGHTED:
-        mean = tl.where(whole > 1e-12, total / whole, mean)
+        mean = tl.where(whole > 1e-12, total / tl.maximum(whole, 1e-12), mean)
     tl.store(values + group * depth + d, mean.to(values.dtype.element_ty), mask=d_ok)
     if tl.program_id(1) == 0:
         winner = tl.min(tl.where(top == tl.max(top, 0), top_at, 2147483647), 0)
