@@ -37,11 +37,15 @@ class Launch:
         return self.q.shape[1] // self.k.shape[1]
 
     @property
+    def unit(self) -> int:
+        """Common factor of all strides of q and k: 8 elements, which is one 16-byte load of half precision, or 1."""
+        return 8 if all(s % 8 == 0 for x in (self.q, self.k) for s in x.stride()[:3]) else 1
+
+    @property
     def strides(self) -> tuple[int, ...]:
-        """Batch, head and token strides of q and k and the batch stride of the mask; packed segments share a batch row."""
-        q, k, g = self.q.stride(), self.k.stride(), self.geometry
-        mask = 0 if g.key_mask is None else self.k.shape[2]
-        return (0, *q[1:3], 0, *k[1:3], 0) if g.packed else (q[0], *q[1:3], k[0], *k[1:3], mask)
+        """Batch, head and token strides of q and k by ``unit``, and L of the keys; packed segments share a batch row."""
+        q, k = (tuple(s // self.unit for s in x.stride()) for x in (self.q, self.k))
+        return (0, *q[1:3], 0, *k[1:3], 0) if self.geometry.packed else (*q[:3], *k[:3], self.k.shape[2])
 
     @property
     def mask(self) -> Tensor:
@@ -51,21 +55,18 @@ class Launch:
 
     def options(self, rows: int, columns: int) -> dict[str, Any]:
         """Compile-time constants for ``rows`` queries and ``columns`` keys."""
-        largest = tile_size(self.q.dtype, self.q.shape[3])
+        largest = 32 if self.q.dtype == torch.float32 else 64
         return dict(
             CAUSAL=self.geometry.causal,
             MASKED=self.geometry.key_mask is not None,
             ROWS=power_of_two(rows, 16, largest),
             COLUMNS=power_of_two(columns, 16, largest),
-            BLOCK_D=power_of_two(self.q.shape[3], 16, 1024),
+            UNIT=self.unit,
+            DEPTH=self.q.shape[3],
+            BLOCK_D=power_of_two(self.q.shape[3], 16, 32 if self.q.dtype == torch.float32 else 64),
             WIDEN=interpreting(),
             num_warps=4,
         )
-
-
-def tile_size(dtype: torch.dtype, depth: int) -> int:
-    """Side of the score tiles: what keeps all kernels free of register spills (see ``python -m vtc.kernels.aot``)."""
-    return 32 if dtype == torch.float32 or depth > 128 else 64
 
 
 def attention_stats_triton(
@@ -84,7 +85,7 @@ def attention_stats_triton(
 
 def _log_sums(launch: Launch, chosen: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Pass one: log2-sums [S, H, R] of the chosen queries, or of all, and group sums of the chosen."""
-    g, (_, heads, _, depth) = launch.geometry, launch.q.shape
+    g, heads = launch.geometry, launch.q.shape[1]
     rows = g.max_q if chosen is None else chosen.shape[1]
     log_sum = torch.empty(g.segments, heads, rows, dtype=torch.float32, device=launch.q.device)
     groups = g.groups if chosen is not None else 0
@@ -95,8 +96,8 @@ def _log_sums(launch: Launch, chosen: Tensor | None) -> tuple[Tensor, Tensor | N
     options = launch.options(rows, g.max_k)
     log_sum_kernel[(triton.cdiv(rows, options["ROWS"]), heads, g.segments)](
         launch.q, launch.k, launch.mask, weights, g.q_start if chosen is None else chosen, group, log_sum, sums,
-        *launch.segments, rows, depth, launch.share, g.scale * LOG2E,
-        *launch.strides, 0 if g.packed else launch.q.shape[2], 0 if g.packed else launch.k.shape[2],
+        *launch.segments, rows, launch.share, g.scale * LOG2E,
+        *launch.strides, 0 if g.packed else launch.q.shape[2],
         CHOSEN=chosen is not None, WEIGHTED=weighted, GROUPS=groups, **options,
     )  # fmt: skip
     return log_sum, sums.mean(1) if groups else None
@@ -104,7 +105,7 @@ def _log_sums(launch: Launch, chosen: Tensor | None) -> tuple[Tensor, Tensor | N
 
 def _received(launch: Launch) -> Tensor:
     """Pass two for received attention: [B, Lk], packed [T]."""
-    g, (batch, heads, queries, depth) = launch.geometry, launch.q.shape
+    g, (batch, heads, queries, _) = launch.geometry, launch.q.shape
     keys = launch.k.shape[2]
     log_sum, _ = _log_sums(launch, None)
     # packed segments need not cover the row
@@ -114,7 +115,7 @@ def _received(launch: Launch) -> Tensor:
     weights = log_sum if g.weights is None else g.weights.float().contiguous()
     column_kernel[(triton.cdiv(g.max_k, options["COLUMNS"]), heads, g.segments)](
         launch.q, launch.k, launch.mask, weights, log_sum, out, *launch.segments,
-        g.max_q, keys, depth, launch.share, g.scale * LOG2E,
+        g.max_q, keys, launch.share, g.scale * LOG2E,
         *launch.strides, 0 if g.packed else queries, 0 if g.packed else heads * keys, keys,
         WEIGHTED=g.weights is not None, PACKED=g.packed, **options,
     )  # fmt: skip
@@ -126,11 +127,11 @@ def _rows(launch: Launch, chosen: Tensor, log_sum: Tensor) -> Tensor:
     """Pass two for chosen rows: [S, R, Lk]."""
     g = launch.geometry
     out = torch.empty(g.segments, chosen.shape[1], g.max_k, dtype=torch.float32, device=launch.q.device)
-    options = launch.options(chosen.shape[1], g.max_k)
+    options = launch.options(chosen.shape[1], min(g.max_k, 32))
     grid = (triton.cdiv(g.max_k, options["COLUMNS"]), triton.cdiv(chosen.shape[1], options["ROWS"]), g.segments)
     rows_kernel[grid](
         launch.q, launch.k, launch.mask, chosen, log_sum, out, *launch.segments,
-        chosen.shape[1], g.max_k, launch.q.shape[3], launch.k.shape[1], launch.share, g.scale * LOG2E,
+        chosen.shape[1], g.max_k, launch.k.shape[1], launch.share, g.scale * LOG2E,
         *launch.strides, **options,
     )  # fmt: skip
     return out

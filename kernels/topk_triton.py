@@ -173,6 +173,7 @@ def topk_triton(
         BLOCK=power_of_two(columns, 64, 4096),
         TILE=tile,
         BLOCK_D=power_of_two(rows.shape[2], 16, 256),
+        num_warps=8,
     )  # fmt: skip
     if positions is not None and positions.ndim == 2:
         ids_out = ids_out[0]
