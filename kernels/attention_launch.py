@@ -89,18 +89,21 @@ def _log_sums(launch: Launch, chosen: Tensor | None) -> tuple[Tensor, Tensor | N
     rows = g.max_q if chosen is None else chosen.shape[1]
     log_sum = torch.empty(g.segments, heads, rows, dtype=torch.float32, device=launch.q.device)
     groups = g.groups if chosen is not None else 0
-    sums = log_sum.new_empty(*log_sum.shape, groups) if groups else log_sum
+    sums = log_sum.new_empty(*log_sum.shape, 16) if groups else log_sum
     weighted = chosen is None and g.weights is not None
     weights = g.weights.float().contiguous() if weighted and g.weights is not None else log_sum
     group = g.group.contiguous() if groups and g.group is not None else g.k_start
     options = launch.options(rows, g.max_k)
+    if groups:
+        # few rows, many live values: without the pipeline's copies nothing spills
+        options["num_stages"] = 1
     log_sum_kernel[(triton.cdiv(rows, options["ROWS"]), heads, g.segments)](
         launch.q, launch.k, launch.mask, weights, g.q_start if chosen is None else chosen, group, log_sum, sums,
         *launch.segments, rows, launch.share, g.scale * LOG2E,
         *launch.strides, 0 if g.packed else launch.q.shape[2],
         CHOSEN=chosen is not None, WEIGHTED=weighted, GROUPS=groups, **options,
     )  # fmt: skip
-    return log_sum, sums.mean(1) if groups else None
+    return log_sum, sums[..., :groups].mean(1) if groups else None
 
 
 def _received(launch: Launch) -> Tensor:

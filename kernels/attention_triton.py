@@ -120,7 +120,7 @@ def log_sum_kernel(
     tl.store(log_sum + at, tl.where(seen, peak + tl.log2(tl.where(seen, total, 1.0)), float("-inf")), mask=slot < rows)
     if GROUPS:
         parts = parts / tl.where(seen, total, 1.0)[:, None]
-        tl.store(sums + at[:, None] * GROUPS + g[None, :], parts, mask=(slot < rows)[:, None] & (g < GROUPS)[None, :])
+        tl.store(sums + at[:, None] * 16 + g[None, :], parts, mask=(slot < rows)[:, None])
 
 
 @triton.jit
