@@ -1,4 +1,4 @@
-"""Which implementation runs: the Triton kernel or the torch reference. Triton is imported by neither this file nor vtc."""
+"""Which implementation runs: the Triton kernel or the torch reference. Nothing here imports Triton."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def use_triton(*tensors: Tensor | None) -> bool:
     given = [t for t in tensors if t is not None]
     choice = os.environ.get("VTC_KERNELS", "").strip().lower()
     if choice not in ("", *CHOICES):
-        raise ValueError(f"VTC_KERNELS={choice!r} is not known. Allowed: {' or '.join(CHOICES)}; unset it to choose by device.")
+        raise ValueError(
+            f"VTC_KERNELS={choice!r} is not known. Allowed: {' or '.join(CHOICES)}; unset it to choose by device."
+        )
     if choice == "torch" or not _kernels_can(given):
         return False
     on_gpu = all(t.device.type == "cuda" for t in given)
@@ -75,6 +77,6 @@ def _require_triton(on_gpu: bool, tensors: list[Tensor]) -> None:
     if not on_gpu and not interpreting():
         devices = ", ".join(sorted({str(t.device) for t in tensors}))
         raise ValueError(
-            f"VTC_KERNELS=triton, but the tensors are on {devices}. Move them to one GPU, set TRITON_INTERPRET=1 to run "
-            "the kernels on the CPU (slow, for tests), or unset VTC_KERNELS."
+            f"VTC_KERNELS=triton, but the tensors are on {devices}. Move them to one GPU, set TRITON_INTERPRET=1 to "
+            "run the kernels on the CPU (slow, for tests), or unset VTC_KERNELS."
         )

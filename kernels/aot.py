@@ -1,6 +1,7 @@
 """Compile every kernel ahead of time, without a GPU: ``python -m vtc.kernels.aot [--json]``.
 
-Rows of kernel, target, registers, spilled bytes or registers, scratch bytes, and shared memory. A spill fails the command.
+Rows of kernel, target, registers, spills (bytes on NVIDIA, registers on AMD), scratch bytes and shared memory. A spill
+fails the command.
 """
 
 from __future__ import annotations

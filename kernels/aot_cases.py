@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -57,7 +58,7 @@ class Recorder:
 
     def _note(self, *args: Any, **kwargs: Any) -> None:
         names = self.kernel.arg_names
-        options = {k: kwargs.pop(k) for k in ("num_warps", "num_stages") if k in kwargs}
+        options: dict[str, int] = {k: kwargs.pop(k) for k in ("num_warps", "num_stages") if k in kwargs}
         note = Launched(self.kernel, f"{self.kernel.__name__} {self.label}", {}, {}, {}, options)
         for i, value in enumerate(args):
             note.signature[names[i]] = _specialize(note, (i,), value)
@@ -90,20 +91,24 @@ def launches() -> list[Launched]:
         with ExitStack() as stack:
             for module, names in KERNELS.items():
                 for name in names:
-                    stack.enter_context(
-                        mock.patch.object(module, name, Recorder(getattr(module, name), label, notes))
-                    )
+                    stack.enter_context(mock.patch.object(module, name, Recorder(getattr(module, name), label, notes)))
             run()
     return notes
 
 
 def _calls() -> Iterator[tuple[str, Callable[[], Any]]]:
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        yield f"{TYPES[dtype]}", lambda dtype=dtype: _token_kernels(dtype)
+        yield f"{TYPES[dtype]}", partial(_token_kernels, dtype)
         for depth in (64, 72, 128, 256):
-            yield f"{TYPES[dtype]} d={depth}", lambda dtype=dtype, depth=depth: _attention(dtype, depth)
-    yield "u8", lambda: pack_triton.pack_mask_triton(
-        torch.ones(1, 1, 577, 577, dtype=torch.bool), torch.zeros(1, 64, dtype=torch.int64), torch.ones(1, 64) > 0, 0
+            yield f"{TYPES[dtype]} d={depth}", partial(_attention, dtype, depth)
+    yield (
+        "u8",
+        lambda: pack_triton.pack_mask_triton(
+            torch.ones(1, 1, 577, 577, dtype=torch.bool),
+            torch.zeros(1, 64, dtype=torch.int64),
+            torch.ones(1, 64) > 0,
+            0,
+        ),
     )
 
 
@@ -114,7 +119,9 @@ def _token_kernels(dtype: torch.dtype, n: int = 2880, k: int = 288, depth: int =
     topk_triton.topk_triton(scores.to(dtype), count, valid, x, ids, k)
     assign_triton.assign_triton(x, index, valid, count)
     merge_triton.group_means_triton(x, torch.zeros(1, n, dtype=torch.int64), scores, k)
-    greedy_triton.greedy_triton(x, count, torch.zeros(1, dtype=torch.int64), torch.ones(1, n) > 0, dtype != torch.float16, k)
+    greedy_triton.greedy_triton(
+        x, count, torch.zeros(1, dtype=torch.int64), torch.ones(1, n) > 0, dtype != torch.float16, k
+    )
     transition_triton.transition_triton(x, x, scores == 0, False)
     table = torch.zeros(1, n, 128, dtype=dtype)
     pack_triton.pack_rows_triton([x, table, table, scores == 0, ids], index, [1, 1, 1, 1, 2])

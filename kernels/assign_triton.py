@@ -44,7 +44,9 @@ def assign_kernel(
         packed = ((ordered_key(product * unit[None, :]) - 2147483648) << 32) + (2147483647 - slot)[None, :]
         packed = tl.where(slot_ok[None, :], packed, LOWEST)
         # a kept token belongs to itself, whatever the rounding says
-        packed = tl.where(slot_ok[None, :] & (anchor[None, :] == token[:, None]), 9223372036854775807 - slot[None, :], packed)
+        packed = tl.where(
+            slot_ok[None, :] & (anchor[None, :] == token[:, None]), 9223372036854775807 - slot[None, :], packed
+        )
         record = tl.maximum(record, tl.max(packed, 1))
     share = row * tl.num_programs(1) + tl.program_id(1)
     tl.store(best + share * columns + token, tl.where(token_ok, record, LOWEST), mask=token < columns)
@@ -54,7 +56,7 @@ def assign_triton(keys: Tensor, index: Tensor, valid: Tensor, kept: Tensor) -> T
     """Launch the search; arguments and result as in :func:`vtc.kernels.merge.assign_torch`."""
     batch, columns, depth = keys.shape
     slots = index.shape[1]
-    # the reference divides the anchor by its length before the product, the kernel after it: same value, one rounding apart
+    # the reference divides by the length before the product, the kernel after it: one rounding apart
     scale = torch.linalg.vector_norm(keys, dim=-1, dtype=torch.float32).clamp_min_(EPSILON).reciprocal_()
     rows = power_of_two(columns, 16, 64)
     tiles = triton.cdiv(columns, rows) * batch

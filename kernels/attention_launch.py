@@ -43,7 +43,7 @@ class Launch:
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """Batch, head and token strides of q and k by ``unit``, and L of the keys; packed segments share a batch row."""
+        """Batch, head and token strides of q and k by ``unit``, and the number of keys; packed segments share a row."""
         q, k = (tuple(s // self.unit for s in x.stride()) for x in (self.q, self.k))
         return (0, *q[1:3], 0, *k[1:3], 0) if self.geometry.packed else (*q[:3], *k[:3], self.k.shape[2])
 

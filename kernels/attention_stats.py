@@ -1,4 +1,4 @@
-"""Statistics of softmax attention from queries and keys alone: received attention, chosen rows, sums over column groups."""
+"""Statistics of softmax attention from queries and keys: received attention, chosen rows, sums over column groups."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class AttentionStats(NamedTuple):
 class Geometry:
     """Where the segments lie: segment s owns queries ``q_start[s] .. + q_length[s]`` of batch row s (packed: of row 0).
 
-    ``key_mask`` bool [B, Lk], ``group`` int64 [B, Lk] and ``weights`` fp32 [B, Lq] (packed: B = 1) are as the caller gave
-    them; None means all keys, no groups, and equal weights.
+    ``key_mask`` bool [B, Lk], ``group`` int64 [B, Lk] and ``weights`` [B, Lq] (packed: B = 1) are as given;
+    None means all keys, no groups, and equal weights.
     """
 
     q_start: Tensor
@@ -89,8 +89,8 @@ def attention_stats(
     received : bool
         Measure received attention.
     weights : Tensor [B, Lq], optional
-        Weight of each query in ``received``; default one over the queries of its segment. 1/|T| on text rows gives their
-        mean row, 1/|G| on global tokens the map of VFlowOpt. Queries of weight 0 cost little.
+        Weight of each query in ``received``; default one over the queries of its segment. 1/|T| on text rows gives
+        their mean row, 1/|G| on global tokens the map of VFlowOpt. Queries of weight 0 cost little.
     rows : LongTensor [S, R], optional
         Queries, counted from the start of their segment, -1 = none, whose rows or group sums are wanted.
     return_rows : bool
@@ -130,7 +130,9 @@ def attention_stats(
     if rows is not None:
         require_shape(rows, (geometry.segments, None), "rows")
     if groups and rows is None:
-        raise ValueError("groups are summed for chosen rows: pass rows=..., or use weights= and sum `received` by group.")
+        raise ValueError(
+            "groups are summed for chosen rows: pass rows=..., or use weights= and sum `received` by group."
+        )
     if use_triton(q, k) and q.numel() and k.numel():
         from .attention_launch import attention_stats_triton as run
     else:
@@ -188,34 +190,44 @@ def attention_stats_torch(
     q: Tensor, k: Tensor, geometry: Geometry, received: bool, rows: Tensor | None, return_rows: bool
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Reference of :func:`attention_stats`: plain softmax, ``CHUNK`` query rows at a time."""
-    g, kind = geometry, torch.float64 if q.dtype == torch.float64 else torch.float32
-    total = torch.zeros(k.shape[0], k.shape[2], dtype=kind, device=q.device) if received else None
-    chosen = None if rows is None else torch.zeros(g.segments, rows.shape[1], g.max_k, dtype=kind, device=q.device)
-    sums = None if rows is None or not g.groups else chosen.new_zeros(g.segments, rows.shape[1], g.groups)
+    total = _received(q, k, geometry) if received else None
+    if rows is None:
+        return total, None, None
+    chosen = torch.zeros(geometry.segments, rows.shape[1], geometry.max_k, dtype=accumulator(q), device=q.device)
+    sums = chosen.new_zeros(geometry.segments, rows.shape[1], geometry.groups)
+    for s in range(geometry.segments):
+        width, left = int(geometry.k_length[s]), int(geometry.k_start[s])
+        real = (rows[s] >= 0) & (rows[s] < geometry.q_length[s])
+        chosen[s, real, :width] = _attention_rows(q, k, geometry, s, rows[s, real])
+        if geometry.group is not None:
+            own = geometry.group[0 if geometry.packed else s, left : left + width]
+            for i in range(geometry.groups):
+                sums[s, :, i] = (chosen[s, :, :width] * (own == i)).sum(-1)
+    return total, chosen if return_rows else None, sums if geometry.groups else None
+
+
+def accumulator(x: Tensor) -> torch.dtype:
+    """Type of all sums: fp32, or fp64 for fp64 inputs."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _received(q: Tensor, k: Tensor, g: Geometry) -> Tensor:
+    """Received attention [B, Lk], packed [T]."""
+    total = torch.zeros(k.shape[0], k.shape[2], dtype=accumulator(q), device=q.device)
     for s in range(g.segments):
-        b = 0 if g.packed else s
-        n, low = int(g.q_length[s]), int(g.q_start[s])
-        width, left = int(g.k_length[s]), int(g.k_start[s])
-        span = slice(left, left + width)
-        if total is not None:
-            for start in range(0, n, CHUNK):
-                row = torch.arange(start, min(start + CHUNK, n), device=q.device)
-                weight = torch.full(row.shape, 1 / n, device=q.device) if g.weights is None else g.weights[b, low + row]
-                total[b, span] += weight.to(kind) @ _attention_rows(q, k, g, s, row)
-        if chosen is not None:
-            real = (rows[s] >= 0) & (rows[s] < n)
-            chosen[s, real, :width] = _attention_rows(q, k, g, s, rows[s, real])
-            for i in range(g.groups):
-                sums[s, :, i] = (chosen[s, :, :width] * (g.group[b, span] == i)).sum(-1)
-    if total is not None and g.packed:
-        total = total[0]
-    return total, chosen if return_rows else None, sums
+        b, low, n = (0 if g.packed else s), int(g.q_start[s]), int(g.q_length[s])
+        left, width = int(g.k_start[s]), int(g.k_length[s])
+        for start in range(0, n, CHUNK):
+            row = torch.arange(start, min(start + CHUNK, n), device=q.device)
+            weight = torch.full(row.shape, 1 / n, device=q.device) if g.weights is None else g.weights[b, low + row]
+            total[b, left : left + width] += weight.to(total.dtype) @ _attention_rows(q, k, g, s, row)
+    return total[0] if g.packed else total
 
 
 def _attention_rows(q: Tensor, k: Tensor, g: Geometry, s: int, row: Tensor) -> Tensor:
     """Head mean of the attention of queries ``row`` of segment ``s``: [R, keys of the segment]."""
     b, left, width = (0 if g.packed else s), int(g.k_start[s]), int(g.k_length[s])
-    kind = torch.float64 if q.dtype == torch.float64 else torch.float32
+    kind = accumulator(q)
     query = q[b, :, int(g.q_start[s]) + row].to(kind)
     key = k[b, :, left : left + width].to(kind).repeat_interleave(q.shape[1] // k.shape[1], 0)
     score = query @ key.mT * g.scale

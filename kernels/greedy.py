@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -14,7 +15,8 @@ Objective = Literal["max_sum", "max_min"]
 EPSILON = 1e-12
 
 
-class Picks(NamedTuple):
+@dataclass(frozen=True)
+class Picks:
     """Greedy selection of a batch.
 
     Attributes

@@ -34,7 +34,12 @@ class Merged(NamedTuple):
 
 
 def merge_tokens(
-    x: Tensor, index: Tensor, weights: Tensor | None = None, n: Counts = None, count: Counts = None, keys: Tensor | None = None
+    x: Tensor,
+    index: Tensor,
+    weights: Tensor | None = None,
+    n: Counts = None,
+    count: Counts = None,
+    keys: Tensor | None = None,
 ) -> Merged:
     """Give every dropped token to its nearest kept token by cosine and average each group.
 

@@ -41,7 +41,8 @@ def pack_rows(tensors: Sequence[Tensor], index: Tensor, dims: Sequence[int] | in
     for x, dim in zip(tensors, where, strict=True):
         if not 1 <= dim < x.ndim or x.shape[dim - 1] not in (1, index.shape[0]):
             raise ValueError(
-                f"A tensor of shape {tuple(x.shape)} has no batch of {index.shape[0]} (or 1) before its columns at dim {dim}."
+                f"A tensor of shape {tuple(x.shape)} has no batch of {index.shape[0]} or 1 at dim {dim - 1}, "
+                f"before its columns at dim {dim}."
             )
     if tensors and use_triton(*tensors) and index.numel() and all(x.numel() for x in tensors):
         from .pack_triton import pack_rows_triton

@@ -13,7 +13,9 @@ from .pack import closing_values
 
 
 @triton.jit
-def pack_kernel(sources, targets, strides, outers, widths, index, batch, kept, ROWS: tl.constexpr, BLOCK_D: tl.constexpr):
+def pack_kernel(
+    sources, targets, strides, outers, widths, index, batch, kept, ROWS: tl.constexpr, BLOCK_D: tl.constexpr
+):
     """Program (i, b): a tile of new columns of row b, from every tensor of the tuple, seen as [outer, B, L, width]."""
     row = tl.program_id(1).to(tl.int64)
     slot = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)

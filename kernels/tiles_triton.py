@@ -42,7 +42,9 @@ def product_tile(
     for start in range(0, depth, BLOCK_D):
         d = (start + tl.arange(0, BLOCK_D)).to(tl.int64)
         inside = d < depth
-        a = tl.load(left + rows[:, None] * row_n + d[None, :] * stride_d, mask=row_ok[:, None] & inside[None, :], other=0.0)
+        a = tl.load(
+            left + rows[:, None] * row_n + d[None, :] * stride_d, mask=row_ok[:, None] & inside[None, :], other=0.0
+        )
         at = right + columns[None, :] * column_n + d[:, None] * stride_d
         b = tl.load(at, mask=column_ok[None, :] & inside[:, None], other=0.0)
         total = exact_dot(a, b, total, WIDEN)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,7 +11,8 @@ from ._dispatch import use_triton
 from ._ragged import Counts, common_width, require_shape, row_counts
 
 
-class TopK(NamedTuple):
+@dataclass(frozen=True)
+class TopK:
     """Kept tokens, left-aligned.
 
     Attributes

@@ -56,7 +56,9 @@ def share_kernel(turn, value, tokens, BLOCK: tl.constexpr):
         total += tl.load(turn + row * tokens + token, mask=token < tokens, other=0.0)
     token = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mine = tl.load(value + row * tokens + token, mask=token < tokens, other=0.0)
-    tl.store(value + row * tokens + token, mine / tl.maximum(tl.sum(total, 0), 1.1754943508222875e-38), mask=token < tokens)
+    tl.store(
+        value + row * tokens + token, mine / tl.maximum(tl.sum(total, 0), 1.1754943508222875e-38), mask=token < tokens
+    )
 
 
 def transition_triton(u: Tensor, y: Tensor, valid: Tensor | None, absolute: bool) -> Tensor:
