@@ -29,6 +29,11 @@ def program_target() -> int:
     return 6 if interpreting() else 264
 
 
+def tile_limit(size: int) -> int:
+    """Return the largest side of a tile; the interpreter takes its time per tile, not per element."""
+    return max(size, 256) if interpreting() else size
+
+
 def use_triton(*tensors: Tensor | None) -> bool:
     """Decide for one call.
 

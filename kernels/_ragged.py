@@ -42,7 +42,7 @@ def row_counts(value: Counts, batch: int, limit: int, device: torch.device, what
             raise ValueError(f"{what} has shape {tuple(value.shape)}; allowed: one integer, or one per row, [{batch}].")
         counts = value.to(device=device).expand(batch)
         return counts.clamp(0, limit).to(torch.int32).contiguous()
-    listed = [value] * batch if isinstance(value, int) else list(value)
+    listed = list(value) if isinstance(value, Sequence) else [value] * batch
     if any(isinstance(v, bool) or not isinstance(v, int) for v in listed):
         raise TypeError(f"{what}={value!r}: allowed are integers, one for the batch or one per row.")
     if len(listed) != batch:

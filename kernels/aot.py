@@ -25,7 +25,7 @@ COLUMNS = ("kernel", "target", "registers", "spills", "scratch", "shared")
 
 
 def table(names: list[str], only: str = "") -> list[dict[str, Any]]:
-    """Compile all launches whose label contains ``only`` for the named targets; one row each.
+    """Compile all launches whose label matches the regular expression ``only`` for the named targets; one row each.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def table(names: list[str], only: str = "") -> list[dict[str, Any]]:
     return [
         {"kernel": note.label, "target": name, **_compile(note, name)}
         for note in launches()
-        if only in note.label
+        if re.search(only, note.label)
         for name in names
     ]
 
@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m vtc.kernels.aot", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
     parser.add_argument("--target", action="append", choices=list(TARGETS), help="repeatable; default all")
-    parser.add_argument("--only", default="", help="part of a kernel's label, as in 'topk' or 'bf16 d=128'")
+    parser.add_argument("--only", default="", help="regular expression for the label, as in 'topk' or 'bf16( d=72)?$'")
     options = parser.parse_args(arguments)
     if not triton_installed() or interpreting():
         print("Needs triton installed and TRITON_INTERPRET unset; no GPU.", file=sys.stderr)

@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._dispatch import interpreting, program_target
+from ._dispatch import interpreting, program_target, tile_limit
 from ._ragged import power_of_two
 from .tiles_triton import ordered_key, product_tile
 
@@ -58,9 +58,9 @@ def assign_triton(keys: Tensor, index: Tensor, valid: Tensor, kept: Tensor) -> T
     slots = index.shape[1]
     # the reference divides by the length before the product, the kernel after it: one rounding apart
     scale = torch.linalg.vector_norm(keys, dim=-1, dtype=torch.float32).clamp_min_(EPSILON).reciprocal_()
-    rows = power_of_two(columns, 16, 64)
+    rows = power_of_two(columns, 16, tile_limit(64))
     tiles = triton.cdiv(columns, rows) * batch
-    width = power_of_two(slots, 16, 64)
+    width = power_of_two(slots, 16, tile_limit(64))
     split = triton.cdiv(triton.cdiv(slots, width), max(1, program_target() // tiles)) * width
     shares = triton.cdiv(slots, split)
     best = torch.empty(batch, shares, columns, dtype=torch.int64, device=keys.device)

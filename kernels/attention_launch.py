@@ -9,7 +9,7 @@ import torch
 import triton
 from torch import Tensor
 
-from ._dispatch import interpreting
+from ._dispatch import interpreting, tile_limit
 from ._ragged import power_of_two
 from .attention_stats import Geometry
 from .attention_triton import column_kernel, log_sum_kernel, rows_kernel
@@ -55,7 +55,7 @@ class Launch:
 
     def options(self, rows: int, columns: int) -> dict[str, Any]:
         """Compile-time constants for ``rows`` queries and ``columns`` keys."""
-        largest = 32 if self.q.dtype == torch.float32 else 64
+        largest = tile_limit(32 if self.q.dtype == torch.float32 else 64)
         return dict(
             CAUSAL=self.geometry.causal,
             MASKED=self.geometry.key_mask is not None,
@@ -130,7 +130,7 @@ def _rows(launch: Launch, chosen: Tensor, log_sum: Tensor) -> Tensor:
     """Pass two for chosen rows: [S, R, Lk]."""
     g = launch.geometry
     out = torch.empty(g.segments, chosen.shape[1], g.max_k, dtype=torch.float32, device=launch.q.device)
-    options = launch.options(chosen.shape[1], min(g.max_k, 32))
+    options = launch.options(chosen.shape[1], min(g.max_k, tile_limit(32)))
     grid = (triton.cdiv(g.max_k, options["COLUMNS"]), triton.cdiv(chosen.shape[1], options["ROWS"]), g.segments)
     rows_kernel[grid](
         launch.q, launch.k, launch.mask, chosen, log_sum, out, *launch.segments,

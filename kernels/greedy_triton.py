@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._dispatch import interpreting
+from ._dispatch import interpreting, tile_limit
 from ._ragged import power_of_two
 from .tiles_triton import product_tile
 from .topk import topk_select
@@ -127,8 +127,9 @@ def _panel(x: Tensor, scale: Tensor, picks: Tensor) -> Tensor:
     slots = picks.shape[1]
     panel = torch.empty(batch, slots, columns, dtype=torch.float32, device=x.device)
     wide = x.dtype == torch.float32
-    tall = power_of_two(slots, 16, 64 if wide else 128)
-    across = power_of_two(columns, 16, 64 if wide else 128)
+    largest = tile_limit(64 if wide else 128)
+    tall = power_of_two(slots, 16, largest)
+    across = power_of_two(columns, 16, largest)
     panel_kernel[(triton.cdiv(columns, across), triton.cdiv(slots, tall), batch)](
         x, scale, picks, panel, columns, slots, depth, *x.stride(),
         ROWS=tall, COLUMNS=across, BLOCK_D=power_of_two(depth, 16, 32 if wide else 64), WIDEN=interpreting(),

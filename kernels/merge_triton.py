@@ -8,6 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ._dispatch import tile_limit
 from ._ragged import power_of_two
 
 
@@ -87,9 +88,17 @@ def group_means_triton(x: Tensor, groups: Tensor, weights: Tensor | None, count:
     batch, columns, depth = x.shape
     order = torch.empty(batch, columns, dtype=torch.int32, device=x.device)
     first, size = torch.zeros(2, batch, count, dtype=torch.int32, device=x.device)
-    tile = 16
+    tile = tile_limit(16)
     order_kernel[(triton.cdiv(columns, tile), batch)](
-        groups, order, first, size, columns, count, *groups.stride(), TILE=tile, BLOCK=power_of_two(columns, 16, 64)
+        groups,
+        order,
+        first,
+        size,
+        columns,
+        count,
+        *groups.stride(),
+        TILE=tile,
+        BLOCK=power_of_two(columns, 16, tile_limit(64)),
     )
     values = torch.empty(batch, count, depth, dtype=x.dtype, device=x.device)
     heaviest = torch.empty(batch, count, dtype=torch.int64, device=x.device)
