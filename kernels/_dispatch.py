@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 
 import torch
@@ -63,11 +64,17 @@ def use_triton(*tensors: Tensor | None) -> bool:
         )
     if choice == "torch" or not _kernels_can(given):
         return False
-    on_gpu = all(t.device.type == "cuda" for t in given)
+    # one GPU: a kernel cannot follow a pointer to another
+    on_gpu = given[0].device.type == "cuda" and all(t.device == given[0].device for t in given)
     if choice == "triton":
         _require_triton(on_gpu, given)
         return True
     return on_gpu and triton_installed()
+
+
+def launching_on(x: Tensor) -> AbstractContextManager[object]:
+    """Make the GPU of ``x`` the current one: Triton launches there, and a sharded model uses several."""
+    return torch.cuda.device(x.device) if x.device.type == "cuda" else nullcontext()
 
 
 def _kernels_can(tensors: list[Tensor]) -> bool:

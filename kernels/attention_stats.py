@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._dispatch import use_triton
+from ._dispatch import launching_on, use_triton
 from ._ragged import Counts, require_shape, row_counts
 
 # query rows whose full attention the reference holds at a time
@@ -133,11 +133,12 @@ def attention_stats(
         raise ValueError(
             "groups are summed for chosen rows: pass rows=..., or use weights= and sum `received` by group."
         )
-    if use_triton(q, k) and q.numel() and k.numel():
+    if use_triton(q, k, weights, rows, group, key_mask) and q.numel() and k.numel():
         from .attention_launch import attention_stats_triton as run
     else:
         run = attention_stats_torch
-    return AttentionStats(*run(q, k, geometry, received, rows, return_rows))
+    with launching_on(q):
+        return AttentionStats(*run(q, k, geometry, received, rows, return_rows))
 
 
 def _geometry(

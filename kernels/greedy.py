@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from ._dispatch import use_triton
+from ._dispatch import launching_on, use_triton
 from ._ragged import Counts, common_width, require_shape, row_counts
 
 Objective = Literal["max_sum", "max_min"]
@@ -94,10 +94,11 @@ def greedy_diverse(
     places = free.sum(1) + ~free.gather(1, first[:, None])[:, 0] if columns else valid
     count = torch.minimum(row_counts(k, batch, columns, x.device, "k"), places).to(torch.int32)
     width = common_width(count, k, width, columns)
-    if use_triton(x) and width and batch:
+    if use_triton(x, first, candidates) and width and batch:
         from .greedy_triton import greedy_triton
 
-        return Picks(*greedy_triton(x, count, first, free, objective == "max_sum", width))
+        with launching_on(x):
+            return Picks(*greedy_triton(x, count, first, free, objective == "max_sum", width))
     return greedy_torch(x, count, first, free, objective == "max_sum", width)
 
 

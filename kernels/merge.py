@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._dispatch import use_triton
+from ._dispatch import launching_on, use_triton
 from ._ragged import Counts, require_shape, row_counts
 
 EPSILON = 1e-12
@@ -74,10 +74,11 @@ def merge_tokens(
     require_shape(keys, (batch, columns, None), "keys")
     valid = row_counts(n, batch, columns, x.device, "n")
     kept = row_counts(count, batch, index.shape[1], x.device, "count")
-    if use_triton(keys) and columns and index.numel():
+    if use_triton(keys, index) and columns and index.numel():
         from .assign_triton import assign_triton
 
-        groups = assign_triton(keys, index, valid, kept)
+        with launching_on(keys):
+            groups = assign_triton(keys, index, valid, kept)
     else:
         groups = assign_torch(keys, index, valid, kept)
     return group_means(x, groups, weights, index.shape[1])
@@ -116,10 +117,11 @@ def group_means(x: Tensor, groups: Tensor, weights: Tensor | None, count: int) -
     require_shape(groups, tuple(x.shape[:2]), "groups")
     if weights is not None:
         require_shape(weights, tuple(x.shape[:2]), "weights")
-    if use_triton(x, weights) and groups.numel() and count:
+    if use_triton(x, weights, groups) and groups.numel() and count:
         from .merge_triton import group_means_triton
 
-        values, heaviest = group_means_triton(x, groups, weights, count)
+        with launching_on(x):
+            values, heaviest = group_means_triton(x, groups, weights, count)
     else:
         values, heaviest = group_means_torch(x, groups, weights, count)
     return Merged(values, groups, heaviest)

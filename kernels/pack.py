@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ._dispatch import use_triton
+from ._dispatch import launching_on, use_triton
 from ._ragged import require_shape
 
 
@@ -44,10 +44,11 @@ def pack_rows(tensors: Sequence[Tensor], index: Tensor, dims: Sequence[int] | in
                 f"A tensor of shape {tuple(x.shape)} has no batch of {index.shape[0]} or 1 at dim {dim - 1}, "
                 f"before its columns at dim {dim}."
             )
-    if tensors and use_triton(*tensors) and index.numel() and all(x.numel() for x in tensors):
+    if tensors and use_triton(*tensors, index) and index.numel() and all(x.numel() for x in tensors):
         from .pack_triton import pack_rows_triton
 
-        return pack_rows_triton(list(tensors), index, where)
+        with launching_on(index):
+            return pack_rows_triton(list(tensors), index, where)
     return [pack_torch(x, index, dim) for x, dim in zip(tensors, where, strict=True)]
 
 
@@ -88,10 +89,11 @@ def pack_mask(mask: Tensor, index: Tensor, valid: Tensor | None = None, past: in
         raise ValueError(f"mask has shape {tuple(mask.shape)}; needed: [{index.shape[0]} or 1, H, L, {past} + L].")
     if valid is not None:
         require_shape(valid, tuple(index.shape), "valid")
-    if use_triton(mask) and mask.numel() and index.numel():
+    if use_triton(mask, index, valid) and mask.numel() and index.numel():
         from .pack_triton import pack_mask_triton
 
-        return pack_mask_triton(mask, index, valid, past)
+        with launching_on(mask):
+            return pack_mask_triton(mask, index, valid, past)
     return pack_mask_torch(mask, index, valid, past)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._dispatch import use_triton
+from ._dispatch import launching_on, use_triton
 from ._ragged import Counts, common_width, require_shape, row_counts
 
 
@@ -81,10 +81,11 @@ def topk_select(
     valid = row_counts(n, batch, columns, scores.device, "n")
     count = torch.minimum(row_counts(k, batch, columns, scores.device, "k"), valid)
     width = common_width(count, k, width, columns)
-    if use_triton(scores, features) and count.numel() and columns:
+    if use_triton(scores, features, positions) and count.numel() and columns:
         from .topk_triton import topk_triton
 
-        return TopK(*topk_triton(scores, count, valid, features, positions, width))
+        with launching_on(scores):
+            return TopK(*topk_triton(scores, count, valid, features, positions, width))
     return topk_torch(scores, count, valid, features, positions, width)
 
 

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from ._dispatch import use_triton
+from ._dispatch import launching_on, use_triton
 from ._ragged import require_shape
 
 Direction = Literal["signed", "abs"]
@@ -52,10 +52,11 @@ def token_transition(u: Tensor, y: Tensor, valid: Tensor | None = None, directio
         require_shape(valid, tuple(u.shape[:2]), "valid")
     if direction not in get_args(Direction):
         raise ValueError(f"direction={direction!r} is not known. Allowed: {', '.join(get_args(Direction))}.")
-    if use_triton(u, y) and u.numel():
+    if use_triton(u, y, valid) and u.numel():
         from .transition_triton import transition_triton
 
-        return transition_triton(u, y, valid, direction == "abs")
+        with launching_on(u):
+            return transition_triton(u, y, valid, direction == "abs")
     return transition_torch(u, y, valid, direction == "abs")
 
 

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -69,6 +70,17 @@ def test_gradients_flow_through_the_reference(monkeypatch):
     x = torch.randn(1, 6, 4, requires_grad=True)
     kernels.merge_tokens(x, torch.tensor([[0, 3]])).values.sum().backward()
     assert x.grad is not None and (x.grad != 0).all()
+
+
+def test_interpreter_works_after_a_late_switch():
+    """What conftest.py does when another test module imported Triton first."""
+    code = (
+        "import os, importlib, torch, triton.language as tl; os.environ['TRITON_INTERPRET'] = '1';"
+        "importlib.reload(importlib.import_module('triton.language.standard')); importlib.reload(tl);"
+        "from vtc.kernels import topk_select; assert topk_select(torch.arange(4.)[None], 1).index.item() == 3"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"VTC_KERNELS": "triton"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=120)
 
 
 def test_importing_and_referencing_never_imports_triton():
