@@ -1,6 +1,5 @@
 import pytest
 import torch
-
 from vtc.kernels import attention_stats
 
 # probabilities of fp32 scores; the inputs are the same in both, so the tolerance is one of fp32 whatever the dtype

@@ -1,7 +1,6 @@
 import csv
 
 import torch
-
 from vtc.kernels import bench, bench_cases
 
 

@@ -4,9 +4,9 @@ import sys
 
 import pytest
 import torch
+from vtc.kernels import _dispatch, topk_triton
 
 from vtc import kernels
-from vtc.kernels import _dispatch, topk_triton
 
 
 def test_cpu_takes_the_reference(monkeypatch):

@@ -3,7 +3,6 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_merge_kernel import exact_rows
-
 from vtc.kernels import greedy_diverse, greedy_triton
 
 # sums of up to 100 cosines, each rounded to fp32 in another order

@@ -2,9 +2,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from vtc.kernels import group_means, merge_tokens, recycle_cells
 
 from vtc.core.merge import grouped_mean
-from vtc.kernels import group_means, merge_tokens, recycle_cells
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2**-7, torch.float16: 2**-10}
 
