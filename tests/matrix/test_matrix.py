@@ -98,7 +98,8 @@ def test_matrix(tiny_model, record_property, name, method, attention):
     try:
         identity(model, name, plain)
         vtc.patch(model, "random", keep=0.5)
-        handle = vtc.patch(model, method, keep=0.25, **OPTIONS.get(method, {}))  # the third patch replaces the second: one set of hooks
+        # the third patch replaces the second: one set of hooks
+        handle = vtc.patch(model, method, keep=0.25, **OPTIONS.get(method, {}))
         for number in range(len(batches(name))):
             pruned(model, handle, name, number)
     finally:
