@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -22,11 +22,13 @@ class GenericAdapter(Adapter):
         lacks = []
         if not isinstance(model, nn.Module) or not hasattr(model, "config"):
             return ["transformers config"]
-        base, inner = getattr(model, "base_model", model), cast(Any, model)
+        base = getattr(model, "base_model", model)
         if not any(hasattr(base, f"get_{m}_features") for m in self.modalities):
             lacks.append("get_image_features on its base model")
         try:
-            layers = getattr(inner.get_decoder(), "layers", None) if hasattr(model, "get_decoder") else None
+            get: Any = getattr(model, "get_decoder", None)
+            decoder = None if get is None else get()
+            layers = getattr(decoder, "layers", None)
         except (AttributeError, NotImplementedError):
             layers = None
         if layers is None:
@@ -37,7 +39,8 @@ class GenericAdapter(Adapter):
 
     def facts(self, model: Any) -> ModelFacts:
         """Facts with the M-RoPE flag read from the rope parameters."""
-        text = model.config.get_text_config()
+        config: Any = model.config
+        text = config.get_text_config()
         rope = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
         sectioned = "mrope_section" in rope if isinstance(rope, dict) else False
         base = super().facts(model)
