@@ -76,9 +76,9 @@ def greedy_diverse(
     Notes
     -----
     The kernel holds no N x N matrix beyond 256 MiB (about 8,192 tokens of one image in fp32). It computes the
-    similarity of a *panel* of the most promising candidates with all tokens on the matrix units, lets one program per row pick
-    until the best token lies outside of the panel, and goes on with the next panel. The picks are those of the plain
-    greedy rule.
+    similarity of a *panel* of the most promising candidates with all tokens on the matrix units, lets one program per
+    row pick until the best token lies outside of the panel, and goes on with the next panel. The picks are those of
+    the plain greedy rule.
     """
     require_shape(x, (None, None, None), "x")
     batch, columns = x.shape[:2]
