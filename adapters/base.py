@@ -18,11 +18,16 @@ CLASS_TOKEN_NAMES = ("class_embedding", "cls_token")
 
 @dataclass
 class FeatureCall:
-    """One call of ``get_image_features`` or ``get_video_features``: modality, arguments by name, output."""
+    """One call of ``get_image_features`` or ``get_video_features``.
+
+    ``kwargs`` are its arguments by name; ``output`` is None while the tower still runs; ``shape`` is
+    (batch, patches) of the tower's hidden states.
+    """
 
     modality: str
     kwargs: Mapping[str, Any]
-    output: Any
+    output: Any = None
+    shape: tuple[int, int] | None = None
 
 
 @dataclass
@@ -36,7 +41,8 @@ class EncodeRecord:
     units: list[Unit]
     stats: dict[Need, Tensor] = field(default_factory=dict)
     seconds: Any = None
-    dropped: Tensor | None = None
+    alive: Tensor | None = None
+    """Bool [rows]: what an encoder stage left, None when there was none."""
 
     @property
     def rows(self) -> int:
@@ -82,7 +88,6 @@ class Adapter:
     prepared_masks: ClassVar[bool] = False
     """Masks carry blocks that attend both ways: gather them instead of rebuilding causal ones."""
 
-    # modules -------------------------------------------------------------------------------------------------------
     def base(self, model: nn.Module) -> nn.Module:
         """Model without its head: embeds, encodes, scatters, calls the decoder."""
         return model.base_model  # type: ignore[return-value]
@@ -116,7 +121,6 @@ class Adapter:
         ids = {m: first_path(model.config, (f"{m}_token_id", f"{m}_token_index")) for m in self.modalities}
         return {m: int(i) for m, i in ids.items() if i is not None}
 
-    # facts ---------------------------------------------------------------------------------------------------------
     def has_class_token(self, model: nn.Module) -> bool:
         """True when the tower prepends a [CLS] token."""
         tower = self.tower(model)
@@ -151,45 +155,64 @@ class Adapter:
             linear_layers=tuple(i for i, t in enumerate(types) if "linear" in str(t)),
         )
 
-    # geometry ------------------------------------------------------------------------------------------------------
-    def lengths(self, call: FeatureCall) -> list[int]:
-        """Feature rows of every image or video, from the features themselves."""
-        return [f.reshape(-1, f.shape[-1]).shape[0] for f in call.output.pooler_output]
+    def lengths(self, model: nn.Module, call: FeatureCall) -> list[int]:
+        """Feature rows of every image or video; before the features exist, from the shape of the tower's rows."""
+        if call.output is not None:
+            return [f.reshape(-1, f.shape[-1]).shape[0] for f in call.output.pooler_output]
+        assert call.shape is not None
+        return [self.patch_index(model, call).shape[0] // call.shape[0]] * call.shape[0]
 
     def units(self, model: nn.Module, call: FeatureCall) -> list[Unit]:
         """Geometry of every image or video of a feature call, in feature order.
 
         The default knows square lattices: a square number of rows is taken for one.
         """
-        return [Unit(call.modality, n, grid=square(n)) for n in self.lengths(call)]
+        units = [Unit(call.modality, n, grid=square(n)) for n in self.lengths(model, call)]
+        return [with_class_row(u) for u in units] if self.keeps_class_row(model, call) else units
 
-    def carry(self, model: nn.Module, call: FeatureCall, need: Need, raw: list[Tensor], units: list[Unit]) -> Tensor:
-        """Statistic of the encoder's patches as one value per feature row ``[rows]``.
+    def keeps_class_row(self, model: nn.Module, call: FeatureCall) -> bool:
+        """True when [CLS] is one of the features (``vision_feature_select_strategy="full"``)."""
+        name = "vision_feature_select_strategy"
+        chosen = call.kwargs.get(name) or getattr(model.config, name, None)
+        return chosen == "full" and self.has_class_token(model)
+
+    def patch_index(self, model: nn.Module, call: FeatureCall) -> Tensor:
+        """Rows of the tower, flattened over the batch, that make each feature row: LongTensor [rows, m].
+
+        ``call.shape`` is (batch, patches) of the tower's hidden states. The default: one row per patch, [CLS] cut.
+        """
+        assert call.shape is not None
+        index = torch.arange(call.shape[0] * call.shape[1]).view(call.shape)
+        cut = self.has_class_token(model) and not self.keeps_class_row(model, call)
+        return index[:, int(cut) :].reshape(-1, 1)
+
+    def carry(self, model: nn.Module, call: FeatureCall, need: Need, raw: list[Tensor]) -> Tensor:
+        """Statistic of the encoder's patches as one value per feature row ``[rows]``, NaN for a [CLS] row.
 
         Parameters
         ----------
         raw : list of Tensor [images, patches]
-            Results of the kernel calls, in call order.
+            Results of the kernel calls, in call order; ``class_row`` lacks the column of [CLS].
 
         Raises
         ------
         ValueError
             The family's features do not correspond to patches one to one.
         """
-        stat = torch.cat([r.reshape(-1, r.shape[-1]) for r in raw]) if len({r.shape[-1] for r in raw}) == 1 else None
-        rows = sum(u.length for u in units)
-        if stat is not None and need.stat != "class_row" and self.has_class_token(model):
-            stat = stat[:, 1:]
-        flat = torch.cat([r.reshape(-1) for r in raw]) if stat is None else stat.reshape(-1)
-        if stat is not None and flat.numel() == rows - stat.shape[0]:
-            return torch.cat([stat.new_full((stat.shape[0], 1), torch.nan), stat], 1).reshape(-1)
-        if flat.numel() != rows:
+        if need.stat == "class_row":
+            raw = [torch.cat([r.new_full((r.shape[0], 1), torch.nan), r], 1) for r in raw]
+        same = len({r.shape[-1] for r in raw}) == 1
+        batch = sum(r.shape[0] for r in raw) if same else 1
+        flat = torch.cat([r.reshape(-1) for r in raw])
+        placed = FeatureCall(call.modality, call.kwargs, call.output, (batch, flat.numel() // batch))
+        index, rows = self.patch_index(model, placed), sum(self.lengths(model, call))
+        if index.shape[0] != rows:
             raise ValueError(
                 f"Family {self.family!r}: {flat.numel()} encoder patches became {rows} feature rows, and the adapter "
                 f"does not know how; {need.stat!r} of layer {need.layer} cannot be carried over. Use a method that "
-                "needs no encoder attention, or write an adapter with its own `carry`."
+                "needs no encoder attention, or write an adapter with its own `patch_index`."
             )
-        return flat
+        return flat[index.to(flat.device)].mean(-1)
 
 
 def square(n: int) -> tuple[int, int, int] | None:

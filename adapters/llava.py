@@ -9,7 +9,7 @@ from torch import nn
 
 from vtc.core.layout import Unit
 
-from .base import Adapter, FeatureCall, square, with_class_row
+from .base import Adapter, FeatureCall
 
 
 class LlavaAdapter(Adapter):
@@ -21,15 +21,13 @@ class LlavaAdapter(Adapter):
     modalities: ClassVar[tuple[str, ...]] = ("image",)
 
     def units(self, model: nn.Module, call: FeatureCall) -> list[Unit]:
-        """Square lattices; Pixtral's from ``image_sizes``; a kept [CLS] row is marked."""
-        lengths = self.lengths(call)
+        """Square lattices; Pixtral's from ``image_sizes``."""
+        grids = self._pixtral_grids(model, call)
+        return [Unit("image", h * w, grid=(1, h, w)) for h, w in grids] if grids else super().units(model, call)
+
+    def _pixtral_grids(self, model: nn.Module, call: FeatureCall) -> list[tuple[int, int]]:
         sizes = call.kwargs.get("image_sizes")
-        if sizes is not None:
-            patch = self.tower(model).patch_size  # type: ignore[union-attr]
-            grids = [(1, int(h) // patch, int(w) // patch) for h, w in torch.as_tensor(sizes).tolist()]
-            return [Unit("image", n, grid=g) for n, g in zip(lengths, grids, strict=True)]
-        full = call.kwargs.get("vision_feature_select_strategy") or model.config.vision_feature_select_strategy
-        units = [Unit("image", n, grid=square(n)) for n in lengths]
-        if full == "full" and self.has_class_token(model):
-            return [with_class_row(u) for u in units]
-        return units
+        if sizes is None:
+            return []
+        patch: int = self.tower(model).patch_size  # type: ignore[union-attr,assignment]
+        return [(int(h) // patch, int(w) // patch) for h, w in torch.as_tensor(sizes).tolist()]

@@ -8,13 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from vtc.core.layout import Unit
-from vtc.core.stage import Need
 
 from .base import Adapter, FeatureCall
 
 
 class Qwen2_5_VLAdapter(Adapter):
-    """Statistics are averaged over the merger's 2 x 2 groups and brought back from window order."""
+    """One feature row per 2 x 2 merge group; encoder blocks run in window order."""
 
     family: ClassVar[str] = "qwen2_5_vl"
     model_types: ClassVar[tuple[str, ...]] = ("qwen2_5_vl",)
@@ -36,12 +35,11 @@ class Qwen2_5_VLAdapter(Adapter):
         grids = [(t, h // merge, w // merge) for t, h, w in self.grid_thw(call).tolist()]
         return [Unit(call.modality, t * h * w, grid=(t, h, w)) for t, h, w in grids]
 
-    def carry(self, model: nn.Module, call: FeatureCall, need: Need, raw: list[Tensor], units: list[Unit]) -> Tensor:
-        """Mean over each merge group, then natural order."""
-        tower = self.tower(model)
-        flat = torch.cat([r.reshape(-1) for r in raw])
-        merged = flat.view(-1, tower.spatial_merge_size**2).mean(-1)  # type: ignore[union-attr,operator]
-        return merged[self.natural_order(model, call).to(merged.device)]
+    def patch_index(self, model: nn.Module, call: FeatureCall) -> Tensor:
+        """Each feature row is a merge group of consecutive patches, in window order until the merger puts it back."""
+        group: int = self.tower(model).spatial_merge_size ** 2  # type: ignore[union-attr,operator,assignment]
+        order = self.natural_order(model, call)
+        return order[:, None].cpu() * group + torch.arange(group)[None]
 
     def natural_order(self, model: nn.Module, call: FeatureCall) -> Tensor:
         """Index that brings merged tokens from encoder order to raster order."""

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from .version import __version__
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from .engine.handle import Handle
     from .methods import list_methods
     from .patching import patch, patched, unpatch
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+if os.path.exists(os.path.join(_ROOT, "pyproject.toml")) and os.path.isdir(os.path.join(_ROOT, "adapters")):
+    # run from a checkout: adapters, kernels, eval and demos lie beside this folder instead of inside it
+    __path__.append(_ROOT)
 
 # name -> module that defines it; imported on first use so that `import vtc` costs nothing
 _LAZY = {

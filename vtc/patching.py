@@ -21,7 +21,9 @@ log = logging.getLogger("vtc")
 Choice = str | Method | Config | Sequence[Method | str]
 
 
-def patch(model: nn.Module, method: Choice = "auto", keep: Keep | None = None, *, processor: Any = None, **options: Any) -> Handle:
+def patch(
+    model: nn.Module, method: Choice = "auto", keep: Keep | None = None, *, processor: Any = None, **options: Any
+) -> Handle:
     """Make a vision-language model run on fewer visual tokens, in place.
 
     Parameters
@@ -55,8 +57,8 @@ def patch(model: nn.Module, method: Choice = "auto", keep: Keep | None = None, *
     if getattr(model.config, "is_encoder_decoder", False):
         raise TypeError(f"{type(model).__name__} has an encoder-decoder language model, which vtc does not support.")
     methods, reason = _resolve(method, keep, options, adapter.facts(model))
-    for m in methods:
-        m.processor = processor  # type: ignore[attr-defined]
+    for m in methods if processor is not None else ():
+        m.processor = processor
     handle = Handle(model, methods, adapter, reason)  # raises before the old patch is touched
     before = model.__dict__.get(ATTRIBUTE)
     if before is not None:
@@ -116,7 +118,8 @@ def _resolve(method: Any, keep: Keep | None, options: dict[str, Any], facts: Mod
     if isinstance(method, Sequence) and method:
         return [make_method(m) if isinstance(m, str) else m for m in method], reason
     raise TypeError(
-        f"method={method!r} is a {type(method).__name__}; pass a name, a Method, a Config from vtc.load, or a list of them."
+        f"method={method!r} is a {type(method).__name__}; "
+        "pass a name, a Method, a Config from vtc.load, or a list of them."
     )
 
 

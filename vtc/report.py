@@ -42,7 +42,7 @@ class Report:
         widths = _layer_weights(handle)
         vision = sum(sum(c.seconds().values()) for c in record.vision_clock if c is not None)
         seconds = {"vision": vision, **record.clock.seconds()}
-        texts = handle.model.config.get_text_config()
+        texts = text_config(handle.model)
         parameter = next(handle.model.parameters())
         return cls(
             {
@@ -54,11 +54,23 @@ class Report:
                 "attn_implementation": texts._attn_implementation,
                 "versions": {"vtc": __version__, "torch": torch.__version__, "transformers": version("transformers")},
                 "images": [_image(i) for i in record.images],
-                "visual_tokens": {"before": record.before, "after": record.after, "mean_over_layers": _visual_mean(record, layers)},
+                "visual_tokens": {
+                    "before": record.before,
+                    "after": record.after,
+                    "mean_over_layers": _visual_mean(record, layers),
+                },
                 "sequence": {"before": record.sequence, "after": layers[-1] if layers else record.sequence},
                 "layers": [{"first": s, "tokens": t} for s, t in record.layers],
-                "flops": {"before": _flops(full, widths, cached), "after": _flops(layers, widths, cached), "formula": FORMULA},
-                "kv_bytes": {"before": sum(record.kv_bytes_full), "after": sum(record.kv_bytes), "per_layer": record.kv_bytes},
+                "flops": {
+                    "before": _flops(full, widths, cached),
+                    "after": _flops(layers, widths, cached),
+                    "formula": FORMULA,
+                },
+                "kv_bytes": {
+                    "before": sum(record.kv_bytes_full),
+                    "after": sum(record.kv_bytes),
+                    "per_layer": record.kv_bytes,
+                },
                 "seconds": seconds,
                 "decode": {"steps": record.decode_steps, "seconds": record.decode_seconds},
             }
@@ -117,6 +129,11 @@ class Report:
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
+def text_config(model: Any) -> Any:
+    """Config of the language model."""
+    return model.config.get_text_config()
+
+
 def _row(name: str, before: float, after: float, form: str) -> tuple[str, str, str, str]:
     share = f"{100 * after / before:.1f} %" if before else "-"
     whole = "{:,}" if isinstance(before, int) else form
@@ -154,7 +171,7 @@ def _visual_mean(record: Any, layers: list[list[int]]) -> float:
 
 def _layer_weights(handle: Handle) -> list[tuple[int, int]]:
     """Matrix weights and query width of every decoder layer."""
-    text = handle.model.config.get_text_config()
+    text = text_config(handle.model)
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     width = head * text.num_attention_heads
     return [(_matrices(layer), width) for layer in handle.adapter.layers(handle.model)]

@@ -53,7 +53,7 @@ def check_keep(keep: Keep, name: str = "keep") -> Keep:
 
 
 def keep_count(keep: Keep, n: int) -> int:
-    """Tokens kept out of ``n``: ``round(keep * n)`` (half to even, at least 1) for a share, ``min(keep, n)`` for a count.
+    """Tokens kept out of ``n``: ``round(keep * n)`` (half to even, at least 1), or ``min(keep, n)`` for a count.
 
     Zero tokens stay zero.
     """
@@ -65,7 +65,7 @@ def keep_count(keep: Keep, n: int) -> int:
 
 
 def split_evenly(total: int, sizes: Sequence[int]) -> list[int]:
-    """Share a count between groups: ``floor(total / len)`` each, the remainder to the first groups, never above a group's size.
+    """Share a count between groups: ``floor(total / len)`` each, the remainder to the first, never above their size.
 
     What a full group cannot take goes to the next groups with room, so that ``sum(result) == min(total, sum(sizes))``.
     """

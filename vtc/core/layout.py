@@ -37,7 +37,7 @@ class Packing:
 
     @classmethod
     def build(cls, keep: Tensor) -> Packing:
-        """Pack the columns where ``keep`` (bool [B, L]) is true; rows with fewer kept columns get padding on the left."""
+        """Pack the columns where ``keep`` (bool [B, L]) is true; shorter rows get padding on the left."""
         counts = keep.sum(1)
         width = int(counts.max())
         # a stable sort of the flags moves the kept columns to the right end and leaves their order alone
@@ -63,7 +63,7 @@ class Packing:
         return torch.gather(x, dim, view.expand(shape))
 
     def take_mask(self, mask: Tensor, past: int = 0) -> Tensor:
-        """Gather a prepared 4-D mask ``[B or 1, H or 1, L, past + L]`` on queries and new keys and close the padding."""
+        """Gather a prepared mask ``[B or 1, H or 1, L, past + L]`` on queries and new keys and close the padding."""
         batch, index = self.index.shape[0], self.index.to(mask.device)
         mask = mask.expand(batch, *mask.shape[1:])
         rows = index[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3])
@@ -95,7 +95,9 @@ class Packing:
         That is what a loss over shifted labels needs: the token after an image is predicted from the last kept image
         token. Columns before the first kept one repeat the first.
         """
-        return x.gather(1, self._source(x.device).view(*self._shape(), *([1] * (x.ndim - 2))).expand(-1, -1, *x.shape[2:]))
+        return x.gather(
+            1, self._source(x.device).view(*self._shape(), *([1] * (x.ndim - 2))).expand(-1, -1, *x.shape[2:])
+        )
 
     def _shape(self) -> tuple[int, int]:
         return self.index.shape[0], self.length

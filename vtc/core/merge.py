@@ -31,7 +31,7 @@ def grouped_mean(x: Tensor, groups: Tensor, weights: Tensor, count: int) -> Tens
 
 
 def group_shares(groups: Tensor, weights: Tensor, count: int) -> Tensor:
-    """Normalise weights inside each group: ``[N]``, summing to 1 per group, 0 where ``groups`` is -1. fp32 (fp64 stays)."""
+    """Normalise weights inside each group: ``[N]`` fp32 (fp64 stays), 1 per group in sum, 0 where ``groups`` is -1."""
     weights = weights if weights.dtype == torch.float64 else weights.float()
     inside = groups >= 0
     index = groups.clamp_min(0)

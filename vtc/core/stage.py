@@ -51,7 +51,8 @@ class Need:
         ``class_row``: attention of the [CLS] query to every patch, mean over heads.
         ``received``: attention a patch receives, mean over heads and over the queries of its segment.
         ``focus``: two-pass received attention (VFlowOpt); ``option`` = threshold t.
-        ``query_rows``: attention of chosen text rows to every token, mean over heads and rows; ``option`` = "last" or "text".
+        ``query_rows``: attention of chosen text rows to every token, mean over heads and rows; ``option`` = "last"
+        or "text".
         ``transition``: how much attention and FFN change a token (TransPrune).
         ``hidden_in``, ``hidden_out``: the layer's input or output.
     option : hashable

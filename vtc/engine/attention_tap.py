@@ -1,9 +1,9 @@
 """See q and k of chosen attention modules under any attention implementation, the user's kernel untouched.
 
-transformers looks the kernel up at every call, by ``module.config._attn_implementation``. A tapped module gets a view of
-its config that answers with a name of ours while somebody collects; the function behind that name runs the user's own
-kernel and then measures. Masks are built from the untouched config, ``set_attn_implementation`` keeps working, and a
-ContextVar makes it safe for threads.
+transformers looks the kernel up at every call, by ``module.config._attn_implementation``. A tapped module gets a view
+of its config that answers with a name of ours while somebody collects; the function behind that name runs the user's
+own kernel and then measures. Masks are built from the untouched config, ``set_attn_implementation`` keeps working, and
+a ContextVar makes it safe for threads.
 """
 
 from __future__ import annotations
@@ -63,6 +63,11 @@ def stop_collecting(token: Any) -> None:
     _ACTIVE.reset(token)
 
 
+def active() -> Collector | None:
+    """Collector at work in this thread, None when nobody collects."""
+    return _ACTIVE.get()
+
+
 class ConfigView:
     """Reads and writes like the config behind it, but names the tapped kernel while somebody collects."""
 
@@ -97,14 +102,17 @@ def _register(base: str) -> str:
 
 
 def _tapped(base: str) -> Callable:
-    def forward(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any) -> Any:
+    def forward(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
+    ) -> Any:
         collector = _ACTIVE.get()
         token = _ACTIVE.set(None)  # flash code reads module.config again: it must find the user's choice
         try:
             kernel = ALL_ATTENTION_FUNCTIONS[base] if base in ALL_ATTENTION_FUNCTIONS else _eager(module)
             out = kernel(module, query, key, value, attention_mask, **kwargs)
             if collector is not None:
-                module.config.vtc_tap.measure(query, key, attention_mask, kwargs, collector)  # type: ignore[union-attr]
+                view: Any = module.config
+                view.vtc_tap.measure(query, key, attention_mask, kwargs, collector)
         finally:
             _ACTIVE.reset(token)
         return out
@@ -130,7 +138,7 @@ class AttentionTap:
 
     def __init__(self, module: nn.Module, measures: dict[Need, Measure]) -> None:
         self.module, self.measures = module, measures
-        module.config = ConfigView(module.config, self)  # type: ignore[assignment]
+        module.config = ConfigView(module.config, self)
         with _LOCK:
             _LIVE[0] += 1
 

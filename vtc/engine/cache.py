@@ -138,7 +138,9 @@ def past_valid(layer: Any) -> Tensor | None:
     return F.pad(valid, (0, held - valid.shape[1]), value=True) if held > valid.shape[1] else valid[:, :held]
 
 
-def join_valid(past: Tensor | None, held: int, new: Tensor | None, width: int, batch: int, device: Any) -> Tensor | None:
+def join_valid(
+    past: Tensor | None, held: int, new: Tensor | None, width: int, batch: int, device: Any
+) -> Tensor | None:
     """Validity of ``held`` stored and ``width`` new columns, None when everything is real."""
     if past is None and new is None:
         return None
@@ -149,15 +151,9 @@ def join_valid(past: Tensor | None, held: int, new: Tensor | None, width: int, b
     return torch.cat([past.to(device), new.to(device)], 1)
 
 
-def logical_mask(layer: Any, past: Tensor | None, new: Tensor | None, width: int, batch: int, device: Any) -> Tensor | None:
-    """2-D mask in the layer's logical columns for ``width`` new columns: zeros for dropped ones, None when all are real."""
-    held = stored(layer) if layer is not None else 0
-    joined = join_valid(past, held, new, width, batch, device)
-    gone = dropped(layer) if layer is not None else 0
-    return joined if joined is None or gone == 0 else F.pad(joined, (gone, 0), value=False)
-
-
-def commit(cache: Any, index: int, gone: int, valid: Tensor | None, shift: Tensor | None, fixed: int, mark: Any) -> None:
+def commit(
+    cache: Any, index: int, gone: int, valid: Tensor | None, shift: Tensor | None, fixed: int, mark: Any
+) -> None:
     """Tell layer ``index``, after its forward, that it stands for ``gone`` more logical tokens than it stored.
 
     ``valid`` covers all stored columns; ``fixed`` of them lie before or at the last dropped token; ``mark`` identifies
@@ -170,7 +166,7 @@ def commit(cache: Any, index: int, gone: int, valid: Tensor | None, shift: Tenso
         return
     if not isinstance(layer, Shrunk):
         # cache layers are ABCs with slots of their own: assigning __class__ fails, sharing the state does not
-        twin = object.__new__(shrunk_class(type(layer)))
+        twin: Any = object.__new__(shrunk_class(type(layer)))
         twin.__dict__.update(layer.__dict__)
         cache.layers[index] = layer = twin
     layer.dropped += gone

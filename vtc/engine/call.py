@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -112,7 +112,12 @@ def _units_of_rows(record: Any, number: int, mask: Tensor, expand: int) -> list[
                 )
             span = VisualSpan(row, 0, unit, cols[used : used + unit.length], start, number)
             alive = torch.arange(unit.length, device=cols.device)
-            groups.append(Group(span, alive, SpanLog(row, 0, record.modality, unit)))
+            if record.alive is not None:
+                alive = alive[record.alive[start : start + unit.length].to(cols.device)]
+            log = SpanLog(row, 0, record.modality, unit)
+            if record.alive is not None:
+                log.cuts.append((0, alive))
+            groups.append(Group(span, alive, log))
             used += unit.length
             start += unit.length
     return groups
@@ -125,6 +130,6 @@ def _order(groups: list[Group]) -> list[Group]:
     for g in groups:
         image = ordinal.get(g.span.row, 0)
         ordinal[g.span.row] = image + 1
-        object.__setattr__(g.span, "image", image)
+        g.span = replace(g.span, image=image)
         g.log.image = image
     return groups

@@ -40,7 +40,6 @@ class DecoderEngine:
         self.handles: list[Any] = []
         self.enabled = True
 
-    # installation ----------------------------------------------------------------------------------------------------
     def install(self) -> None:
         """Register the hooks; prepended where another hook must not see physical lengths."""
         add = self.handles.append
@@ -61,7 +60,6 @@ class DecoderEngine:
         while self.handles:
             self.handles.pop().remove()
 
-    # outer model -----------------------------------------------------------------------------------------------------
     def _outer_pre(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         if torch.compiler.is_compiling() or not self.enabled:
             return
@@ -107,7 +105,6 @@ class DecoderEngine:
         call.clock.stop("forward")
         self.owner.finish(call)
 
-    # decoder ---------------------------------------------------------------------------------------------------------
     def _decoder_pre(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
         if not self.enabled:
             return None

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from vtc.adapters import Adapter, EncodeRecord, FeatureCall
 
-from ..core.stage import Need
+from ..core.stage import Need, Stage
 from ..core.stats import AttentionCall, class_row, received
 from .attention_tap import AttentionTap, Collector, collecting
 from .call import current
 from .clock import Clock
+from .span import RUN, TowerRun, TowerSpan
 
 RECORD = "vtc_record"
 ENGINE = "_vtc_encoder"
@@ -30,8 +31,11 @@ VISION_MEASURES: dict[str, Callable[[AttentionCall, Need], Tensor]] = {
 class EncoderEngine:
     """Taps on the vision tower and wrappers around the feature methods of the base model."""
 
-    def __init__(self, model: nn.Module, adapter: Adapter, needs: list[Need], owner: Any) -> None:
-        self.model, self.adapter, self.needs, self.owner = model, adapter, needs, owner
+    def __init__(self, model: nn.Module, adapter: Adapter, stages: list[Stage], owner: Any) -> None:
+        self.model, self.adapter, self.owner = model, adapter, owner
+        self.needs = list(dict.fromkeys(n for s in stages for n in s.needs if n.tower == "vision"))
+        modalities = [m for m in adapter.modalities if adapter.tower(model, m) is not None]
+        self.spans = [TowerSpan(model, adapter, stages, owner, m) for m in modalities]
         self.base = adapter.base(model)
         self.taps: list[AttentionTap] = []
         self.names: list[str] = []
@@ -49,9 +53,13 @@ class EncoderEngine:
         self.base.__dict__[ENGINE] = self
         for module, measures in self._wanted().items():
             self.taps.append(AttentionTap(module, measures))
+        for span in self.spans:
+            span.install()
 
     def remove(self) -> None:
         """Undo :meth:`install`."""
+        for span in self.spans:
+            span.remove()
         for tap in reversed(self.taps):
             tap.remove()
         for name in self.names:
@@ -82,17 +90,22 @@ class EncoderEngine:
         tensor = next((v for v in bound.values() if isinstance(v, Tensor)), None)
         clock = Clock(tensor.device if tensor is not None else torch.device("cpu"))
         clock.start("vision")
-        with collecting() as collector:
-            output = fn(base, *args, **{**kwargs, "return_dict": True})
+        run = TowerRun(FeatureCall(modality, bound))
+        token = RUN.set(run)
+        try:
+            with collecting() as collector:
+                output = fn(base, *args, **{**kwargs, "return_dict": True})
+        finally:
+            RUN.reset(token)
         clock.stop("vision")
         call = FeatureCall(modality, bound, output)
         units = self.adapter.units(self.model, call)
         stats = {
-            need: self.adapter.carry(self.model, call, need, collector.values[need], units)
+            need: self.adapter.carry(self.model, call, need, collector.values[need])
             for need in self.needs
             if need in collector.values
         }
-        record = EncodeRecord(modality, units, stats, clock)
+        record = EncodeRecord(modality, units, stats, clock, run.alive)
         setattr(output, RECORD, record)
         inside = current(self.owner)
         if inside is not None:

@@ -28,7 +28,6 @@ class Entrance:
         """Config of the decoder."""
         return self.engine.decoder.config
 
-    # before anything is dropped ----------------------------------------------------------------------------------------
     def note_past(self, call: Call, kwargs: dict[str, Any], batch: int, length: int) -> None:
         """Own the cache, read the padding, remember what lay in the cache."""
         mask, embeds = kwargs.get("attention_mask"), kwargs["inputs_embeds"]
@@ -63,7 +62,6 @@ class Entrance:
                 valid = None if bool(seen.all()) else seen
             call.past_valid[i] = valid
 
-    # prefill -----------------------------------------------------------------------------------------------------------
     def pass_through(self, call: Call, kwargs: dict[str, Any]) -> None:
         """Nothing was dropped here: leave the arguments alone unless the cache is already shorter."""
         assert call.real is not None
@@ -145,7 +143,6 @@ class Entrance:
         packed = packing.take(where)
         kwargs["visual_pos_masks"] = packed if packing.valid is None else packed & packing.valid
 
-    # later forwards ------------------------------------------------------------------------------------------------------
     def continue_on(self, call: Call | None, args: tuple, kwargs: dict[str, Any]) -> None:
         """Decode steps and text turns on a shrunken cache."""
         x = kwargs.get("inputs_embeds")

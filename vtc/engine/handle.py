@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -51,11 +51,9 @@ class Handle:
         self._prefilled: float | None = None
         stages = [stage for method in methods for stage in method.stages(self.facts)]
         _check_stages(stages, self.facts)
-        vision = list(dict.fromkeys(n for s in stages for n in s.needs if n.tower == "vision"))
-        self._encoder = EncoderEngine(model, adapter, vision, self)
+        self._encoder = EncoderEngine(model, adapter, stages, self)
         self._decoder = DecoderEngine(model, adapter, stages, self)
 
-    # life ------------------------------------------------------------------------------------------------------------
     def install(self) -> None:
         """Hook the model; on any error leave it as it was."""
         try:
@@ -83,7 +81,6 @@ class Handle:
         finally:
             self._decoder.enabled, self._encoder.enabled = before
 
-    # strength and memory -------------------------------------------------------------------------------------------
     @property
     def keep(self) -> Keep:
         """Strength: share in (0, 1] or tokens per image; set it to change the next calls."""
@@ -110,7 +107,6 @@ class Handle:
         """Memory of one row."""
         return self.state.setdefault(row, {})
 
-    # what the engine reports -----------------------------------------------------------------------------------------
     def note(self, record: CallRecord) -> None:
         """Take the record of a prefill with images."""
         self.last = record
@@ -159,5 +155,11 @@ def _check_stages(stages: list[Stage], facts: ModelFacts) -> None:
                     f"Decoder layers {later} are linear attention: their state mixes all tokens, so tokens cannot be "
                     f"dropped before layer {place.layer}. Use a method that acts before the language model."
                 )
-        if isinstance(place, Encoder) and not 0 < place.layer < facts.vision_layers:
-            raise ValueError(f"Cannot prune before encoder layer {place.layer} of {facts.vision_layers}.")
+        if isinstance(place, Encoder):
+            if not 0 < place.layer <= facts.feature_layer:
+                raise ValueError(f"Cannot prune before encoder layer {place.layer}: choose 1 .. {facts.feature_layer}.")
+            late = [n for s in stages for n in s.needs if n.tower == "vision" and n.layer >= place.layer]
+            if late:
+                raise ValueError(
+                    f"Encoder layer {late[0].layer} is to be measured, but patches are gone from {place.layer} on."
+                )

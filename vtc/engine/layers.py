@@ -44,7 +44,6 @@ class LayerHooks:
             return self._prefill(call, index, args, kwargs)
         return self._later(call, index, args, kwargs)
 
-    # prefill -----------------------------------------------------------------------------------------------------------
     def _prefill(self, call: Call, index: int, args: tuple, kwargs: dict[str, Any]) -> Any:
         hidden = args[0] if args else kwargs["hidden_states"]
         if index in self.engine.cuts:
@@ -70,14 +69,16 @@ class LayerHooks:
         self.engine.taps.flush(call)
         segment = call.segments[-1]
         place = None if segment.packing is None else inverse(segment.packing)
-        before = keep_mask(call, *call.real.shape, hidden.device)  # type: ignore[union-attr]
+        assert call.real is not None
+        batch, length = call.real.shape
+        before = keep_mask(call, batch, length, hidden.device)
         for stage in self.engine.cuts[index]:
             merged = run_stage(call, stage, index, hidden, place, self.engine.owner.row_state)
             hidden = hidden if merged is None else merged
-        after = keep_mask(call, *call.real.shape, hidden.device)  # type: ignore[union-attr]
+        after = keep_mask(call, batch, length, hidden.device)
         if bool((after == before).all()):
             return hidden
-        columns = after & call.real if segment.packing is None else segment.packing.take(after)  # type: ignore[operator]
+        columns = after & call.real if segment.packing is None else segment.packing.take(after)
         if segment.valid is not None:
             columns = columns & segment.valid
         inner = Packing.build(columns)
@@ -108,7 +109,10 @@ class LayerHooks:
             return
         key = ("rope", segment.start, id(given[0]))
         if key not in call.masks:
-            call.masks[key] = (given, self._rotated(call, segment, given, hidden))  # `given` is held: ids are not reused
+            call.masks[key] = (
+                given,
+                self._rotated(call, segment, given, hidden),
+            )  # `given` is held: ids are not reused
         kwargs["position_embeddings"] = call.masks[key][1]
 
     def _rotated(self, call: Call, segment: Segment, given: tuple[Tensor, ...], hidden: Tensor) -> tuple[Tensor, ...]:
@@ -148,7 +152,6 @@ class LayerHooks:
             call.masks[key] = mask
         return call.masks[key]
 
-    # decode --------------------------------------------------------------------------------------------------------------
     def _later(self, call: Call | None, index: int, args: tuple, kwargs: dict[str, Any]) -> Any:
         cache = kwargs.get("past_key_values")
         layers = getattr(cache, "layers", ())

@@ -42,6 +42,7 @@ def columns_mask(layer: Any, past: Tensor | None, new: Tensor | None, width: int
     batch, device = like.shape[0], like.device
     if layer is None:
         return new
+    mask: Tensor | None
     if layer.is_compileable and width == 1:
         if past is None:
             return None
@@ -80,7 +81,7 @@ def gather_prepared(prepared: Any, packing: Packing, past: int) -> Any:
 
 
 def padding_of(mask: Any, length: int, past: int) -> Tensor | None:
-    """Which of the ``length`` new columns are real: bool [B, length] from a 2-D or a prepared mask, None without one."""
+    """Which of the ``length`` new columns are real: bool [B, length] from a 2-D or a prepared mask, or None."""
     if isinstance(mask, dict):
         mask = mask.get("full_attention", next(iter(mask.values()), None))
     if not isinstance(mask, Tensor):
@@ -95,4 +96,3 @@ def padding_of(mask: Any, length: int, past: int) -> Tensor | None:
 def is_prepared(mask: Any) -> bool:
     """True for masks that are finished: 4-D, or a dict by layer type."""
     return isinstance(mask, dict) or (isinstance(mask, Tensor) and mask.ndim == 4)
-

@@ -22,7 +22,7 @@ class SpanLog:
     unit : Unit
         Geometry.
     cuts : list of (int, Tensor)
-        Decoder layer from which on only these tokens (indices inside the unit) exist; layer 0 is the cut before the LLM.
+        Decoder layer from which on only these tokens (indices inside the unit) exist; 0 is the cut before the LLM.
     raw_scores, raw_groups : Tensor or None
         Per token of the unit; NaN and -1 where a stage did not look.
     """
@@ -67,7 +67,7 @@ class SpanLog:
 
     @property
     def groups(self) -> Tensor | None:
-        """Merge group of each token [n] on CPU: position of the survivor in ``kept``, -1 = dropped; None: no merging."""
+        """Merge group of each token [n] on CPU: position of its survivor in ``kept``, -1 dropped; None: no merging."""
         return None if self.raw_groups is None else self.raw_groups.cpu()
 
 

@@ -106,8 +106,8 @@ def _stat(call: Call, need: Need, team: list[Member], columns: Tensor) -> Tensor
         stats = call.records[m.group.span.record].stats
         if need not in stats:
             raise ValueError(
-                f"The features of this forward were not measured ({need.stat!r}, encoder layer {need.layer}): they were "
-                "encoded before the model was patched. Encode them again."
+                f"The features of this forward were not measured ({need.stat!r}, encoder layer {need.layer}): "
+                "they were encoded before the model was patched. Encode them again."
             )
         values.append(stats[need][m.group.span.start + m.tokens])
     return torch.cat(values)
@@ -151,7 +151,9 @@ def run_stage(call: Call, stage: Stage, layer: int, rows: Tensor, place: Tensor 
 def _check(choice: Selection, view: View, stage: Stage) -> None:
     keep = choice.keep
     if keep.ndim != 1 or keep.dtype != torch.long or len(keep) > view.n:
-        raise TypeError(f"A stage at {stage.at} must return increasing token indices, got {keep.dtype} {tuple(keep.shape)}.")
+        raise TypeError(
+            f"A stage at {stage.at} must return increasing token indices, got {keep.dtype} {tuple(keep.shape)}."
+        )
 
 
 def _note(team: list[Member], choice: Selection, kept: dict[int, list[Tensor]]) -> None:
@@ -193,4 +195,3 @@ def keep_mask(call: Call, batch: int, length: int, device: Any) -> Tensor:
     if call.expand > 1:
         keep = keep[:: call.expand].repeat_interleave(call.expand, 0)
     return keep
-

@@ -34,6 +34,7 @@ class Method(ABC):
 
     def __post_init__(self) -> None:
         """Validate; subclasses extend and call ``super().__post_init__()``."""
+        self.processor: Any = None  # set by vtc.patch for methods that read the question
         check_keep(self.keep)
 
     @abstractmethod

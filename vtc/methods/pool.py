@@ -17,7 +17,7 @@ from .base import Method, check_choice
 
 
 def pooled_shape(height: int, width: int, budget: int) -> tuple[int, int]:
-    """Lattice (rows, cols) with the most cells that fits ``budget``; among those the one closest to the aspect ratio."""
+    """Lattice (rows, cols) that fits ``budget``, nearly full and nearly of the right aspect ratio."""
     best, best_rank = (1, 1), (-1.0, 0.0)
     for rows in range(1, min(height, budget) + 1):
         cols = min(width, budget // rows)
