@@ -1,17 +1,22 @@
-"""Generated scenes: coloured shapes on noise, with questions whose answers are known exactly."""
+"""Generated scenes with questions whose answers are known exactly."""
 
 from .drawing import COLORS, SHAPES
 from .questions import FAMILIES, Question, question_set, questions
-from .scene import Number, Scene, SceneObject, make_scene
+from .scene import SIZES, TRAIN_SEEDS, Bar, Scene, SceneObject, Text, make_scene
+from .words import WORDS
 
 __all__ = [
     "COLORS",
     "FAMILIES",
     "SHAPES",
-    "Number",
+    "SIZES",
+    "TRAIN_SEEDS",
+    "WORDS",
+    "Bar",
     "Question",
     "Scene",
     "SceneObject",
+    "Text",
     "make_scene",
     "question_set",
     "questions",
