@@ -104,7 +104,7 @@ def exact_answers(logits: torch.Tensor, batch: Batch) -> np.ndarray:
     """Which answers are right to the last token: bool [B, Q]."""
     wrong = (logits[:, :-1].argmax(-1) != batch.slots[:, 1:]) & batch.answers[:, :-1]
     wrong = functional.pad(wrong, (0, 1)).unflatten(1, (batch.families.shape[1], -1))
-    return ~wrong.any(-1).numpy()
+    return ~wrong.any(-1).cpu().numpy()
 
 
 def tower_loss(dense: torch.Tensor, present: list[torch.Tensor], batch: Batch) -> torch.Tensor:
@@ -154,6 +154,8 @@ class Trainer:
         self.weights = Masters(trainee.float(), recipe)
         trainee.to(torch.bfloat16)
         self.weights.live = [p for p in trainee.parameters() if p.requires_grad]
+        self.device = self.weights.live[0].device
+        self.held_out = [batch.to(self.device) for batch in self.held_out]
         wrap = (lambda f: torch.compile(f, dynamic=False)) if compiled else (lambda f: f)
         self.look, self.answer = wrap(trainee.look), wrap(trainee.forward)
         self.rng = np.random.default_rng(recipe.seed)
@@ -165,7 +167,7 @@ class Trainer:
         path = self.folder / "checkpoint.pt"
         if not path.exists():
             return False
-        state = torch.load(path, weights_only=False)
+        state = torch.load(path, weights_only=False, map_location=self.device)
         self.weights.load(state["weights"])
         self.step, self.samples, self.elapsed = state["step"], state["samples"], state["elapsed"]
         self.asked_from = state["asked_from"]
@@ -202,14 +204,14 @@ class Trainer:
         """Pixels of a training batch, each picture a little brighter or darker, with more or less contrast."""
         values = self.prepare(batch.pixels)
         shape = (len(values),) + (1,) * (values.ndim - 1)
-        gain = torch.from_numpy(self.rng.uniform(0.85, 1.15, shape).astype(np.float32))
-        shift = torch.from_numpy(self.rng.uniform(-0.12, 0.12, shape).astype(np.float32))
+        gain = torch.from_numpy(self.rng.uniform(0.85, 1.15, shape).astype(np.float32)).to(values.device)
+        shift = torch.from_numpy(self.rng.uniform(-0.12, 0.12, shape).astype(np.float32)).to(values.device)
         return (values * gain + shift).clamp(-1, 1).to(torch.bfloat16)
 
     def train_step(self) -> dict[str, float]:
         """One step; the losses."""
         looking = self.progress < self.recipe.looking
-        batch = (self.first_pool if looking else self.pool).draw(self.rng)
+        batch = (self.first_pool if looking else self.pool).draw(self.rng).to(self.device)
         if not looking and not self.asked_from:
             self.asked_from = self.step
         if looking:
@@ -237,8 +239,16 @@ class Trainer:
                 right.setdefault(self.families[family], []).append(bool(ok))
         return {family: round(float(np.mean(right[family])), 4) for family in self.families if family in right}
 
-    def run(self, show: Callable[[str], None] = print) -> None:
-        """Train until the time is over, saving and logging on the way."""
+    def run(self, show: Callable[[str], None] = print, tick: Callable[[float], object] | None = None) -> None:
+        """Train until the time is over, saving and logging on the way.
+
+        Parameters
+        ----------
+        show : callable
+            Takes a line of text after every evaluation.
+        tick : callable, optional
+            Takes the seconds of every step, for a progress bar.
+        """
         losses: dict[str, float] = {}
         clock, saved = time.perf_counter(), time.perf_counter()
         while self.progress < 1:
@@ -246,7 +256,10 @@ class Trainer:
                 losses[name] = value if name not in losses else 0.95 * losses[name] + 0.05 * value
             now = time.perf_counter()
             # compiling a graph is not training: a step counts for a minute at most
-            self.elapsed += min(now - clock, 60.0)
+            spent = min(now - clock, 60.0)
+            self.elapsed += spent
+            if tick is not None:
+                tick(spent)
             clock = now
             if now - saved > self.recipe.save_every or self.progress >= 1:
                 facts = {name: round(value, 4) for name, value in losses.items()}

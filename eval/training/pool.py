@@ -18,6 +18,8 @@ from vtc.eval.scenes.questions import MAKERS
 from .targets import dense_targets, present_targets
 from .vocabulary import Vocabulary, split_words
 
+HELD_OUT = 900_000_000
+"""First seed of the scenes that measure progress during training; test sets lie below."""
 CANDIDATES = 16
 """Questions stored per scene; a training step draws some of them."""
 WEIGHTS = {"attribute": 3, "existence": 3, "counting": 3, "spatial": 4, "reading": 3, "chart": 9}
@@ -49,9 +51,6 @@ def draw_questions(scene: Scene, rng: random.Random, count: int) -> list[Questio
         if question is not None:
             found.append(question)
     return found
-
-
-Render = Callable[[int], tuple[np.ndarray, dict[str, np.ndarray]]]
 
 
 def llava_sample(

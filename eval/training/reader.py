@@ -38,6 +38,11 @@ class Batch:
     families: np.ndarray
     extra: tuple[torch.Tensor, ...] = ()
 
+    def to(self, device: torch.device) -> Batch:
+        """Move the tensors."""
+        tensors = (t.to(device) for t in (self.pixels, self.dense, self.present, self.slots, self.answers))
+        return Batch(*tensors, self.families, tuple(t.to(device) for t in self.extra))
+
 
 class Shard:
     """One folder of :func:`vtc.eval.training.pool.write_shard`, memory-mapped."""
