@@ -33,6 +33,8 @@ class Embedded:
         What its answers are worth.
     options : dict
         Hyperparameters that suit it better than a method's own defaults.
+    scenes : str
+        Kind of generated scenes it knows, see :data:`vtc.eval.test_sets.SCENES`.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Embedded:
     path: Path | None
     note: str = ""
     options: dict[str, Any] = field(default_factory=dict)
+    scenes: str = "varied"
 
 
 EMBEDDED: dict[str, Embedded] = {
@@ -50,6 +53,7 @@ EMBEDDED: dict[str, Embedded] = {
         "A tiny model: it knows coloured shapes, counts and two-digit numbers on generated scenes, no more.",
         # it was trained with its image tokens always at positions 1 to 64 and is lost when they move
         {"positions": "keep"},
+        scenes="board",
     ),
     "tiny-qwen2_5-vl": Embedded(
         "tiny-qwen2_5-vl",
@@ -89,13 +93,13 @@ def sample(name: str, family: str = "attribute") -> tuple[Image, str, str | None
     name : str
         A name of :data:`EMBEDDED`; any other model gets the photograph.
     family : str
-        Family of the question about a generated scene, see :data:`vtc.eval.scenes.FAMILIES`.
+        Family of the question about a generated scene, see :data:`vtc.eval.scenes.BOARD_FAMILIES`.
     """
     if name == "tiny-llava":
-        from vtc.eval.scenes import make_scene, questions
+        from vtc.eval.scenes import board_questions, make_board
 
-        scene = make_scene(SCENE_SEED)
-        question = next(q for q in questions(scene, 0) if q.family == family)
+        scene = make_board(SCENE_SEED)
+        question = next(q for q in board_questions(scene, 0) if q.family == family)
         return scene.image, question.text, question.answer
     from PIL import Image
 

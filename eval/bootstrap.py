@@ -18,16 +18,16 @@ def interval(values: Sequence[bool], level: float = 0.95, seed: int = 0) -> tupl
 
 def ratio_interval(
     values: Sequence[bool], base: Sequence[bool], level: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
+) -> tuple[float, float] | None:
     """Percentile interval of mean(values) / mean(base), the same questions drawn for both.
 
-    Draws in which no base answer is right are left out; without any other, the interval is (nan, nan).
+    Draws in which no base answer is right are left out; None where there is no other.
     """
     right, reference = np.asarray(values, dtype=np.float64), np.asarray(base, dtype=np.float64)
     drawn = np.random.default_rng(seed).integers(len(right), size=(REPEATS, len(right)))
     above, below = right[drawn].mean(1), reference[drawn].mean(1)
     ratios = above[below > 0] / below[below > 0]
-    return _percentiles(ratios, level) if len(ratios) else (float("nan"), float("nan"))
+    return _percentiles(ratios, level) if len(ratios) else None
 
 
 def _percentiles(values: np.ndarray, level: float) -> tuple[float, float]:

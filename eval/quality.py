@@ -11,11 +11,9 @@ from vtc.core.budget import Keep
 
 from .answering import Outcome, answer_items, blanked, is_exact, normalise
 from .bootstrap import interval, ratio_interval
-from .scenes import FAMILIES
-from .scenes.video_questions import VIDEO_FAMILIES
-from .test_sets import test_set
+from .test_sets import families_of, test_set
 
-__all__ = ["BLANK", "NO_METHOD", "Benchmark", "Row", "evaluate", "families_of", "is_exact", "normalise"]
+__all__ = ["BLANK", "NO_METHOD", "Benchmark", "Row", "evaluate", "is_exact", "normalise"]
 
 NO_METHOD = "none"
 """Name of the unpatched model among the methods."""
@@ -40,9 +38,9 @@ class Row:
         Number of questions.
     accuracy, accuracy_low, accuracy_high : float
         Share of exact answers, and its 95 % bootstrap interval.
-    retained, retained_low, retained_high : float
+    retained, retained_low, retained_high : float or None
         Accuracy divided by that of the unpatched model on the same questions, and its 95 % bootstrap interval
-        (paired: the same questions drawn for both).
+        (paired: the same questions drawn for both). None where the unpatched model has no answer right.
     tokens : float
         Share of the visual tokens that survived every cut, over these questions.
     options : dict
@@ -57,20 +55,15 @@ class Row:
     accuracy: float
     accuracy_low: float
     accuracy_high: float
-    retained: float
-    retained_low: float
-    retained_high: float
+    retained: float | None
+    retained_low: float | None
+    retained_high: float | None
     tokens: float
     options: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
         return asdict(self)
-
-
-def families_of(processor: Any) -> tuple[str, ...]:
-    """Families a model can be asked: those about videos only with a video processor."""
-    return (*FAMILIES, *VIDEO_FAMILIES) if hasattr(processor, "video_processor") else FAMILIES
 
 
 class Benchmark:
@@ -83,7 +76,9 @@ class Benchmark:
     limit, seed : int
         Number of questions in all, and which set of them; see :func:`vtc.eval.test_sets.test_set`.
     families : sequence of str, optional
-        By default those of :func:`families_of`.
+        By default all the model can be asked: those about videos only with a video processor.
+    scenes : str
+        One of :data:`vtc.eval.test_sets.SCENES`.
     batch : int
         Questions per call of ``generate``.
     model_name : str
@@ -92,7 +87,7 @@ class Benchmark:
     Raises
     ------
     ValueError
-        A limit below 1, or an unknown family.
+        A limit below 1, an unknown family or kind of scenes.
     """
 
     def __init__(
@@ -103,14 +98,15 @@ class Benchmark:
         seed: int = 0,
         families: Sequence[str] | None = None,
         *,
+        scenes: str = "varied",
         batch: int = 50,
         model_name: str = "",
     ) -> None:
         if limit < 1:
             raise ValueError(f"limit={limit} is not allowed; ask at least 1 question.")
         self.model, self.processor, self.batch = model, processor, batch
-        self.families = tuple(families or families_of(processor))
-        self.items = test_set(self.families, limit, seed)
+        self.families = tuple(families or families_of(scenes, hasattr(processor, "video_processor")))
+        self.items = test_set(self.families, limit, seed, scenes)
         self.name = model_name or str(getattr(model.config, "name_or_path", "")) or type(model).__name__
         self.base = answer_items(model, processor, self.items, batch)
 
@@ -159,25 +155,13 @@ class Benchmark:
             mine, base = [o.exact for o, _ in pairs], [b.exact for _, b in pairs]
             accuracy, reference = sum(mine) / len(mine), sum(base) / len(base)
             tokens = sum(o.after for o, _ in pairs) / sum(o.before for o, _ in pairs)
-            retained = accuracy / reference if reference else float("nan")
+            retained = accuracy / reference if reference else None
             low, high = interval(mine)
-            spread = ratio_interval(mine, base)
-            rows.append(
-                Row(
-                    self.name,
-                    method,
-                    keep,
-                    family,
-                    len(mine),
-                    accuracy,
-                    low,
-                    high,
-                    retained,
-                    *spread,
-                    tokens,
-                    options,
-                )
+            least, most = ratio_interval(mine, base) or (None, None)
+            row = Row(
+                self.name, method, keep, family, len(mine), accuracy, low, high, retained, least, most, tokens, options
             )
+            rows.append(row)
         return rows
 
 
@@ -189,10 +173,11 @@ def evaluate(
     limit: int = 300,
     seed: int = 0,
     *,
+    scenes: str = "varied",
     batch: int = 50,
     model_name: str = "",
     options: dict[str, Any] | None = None,
 ) -> list[Row]:
     """Answer ``limit`` questions under one method; see :class:`Benchmark`, which compares several at less cost."""
-    bench = Benchmark(model, processor, limit, seed, batch=batch, model_name=model_name)
+    bench = Benchmark(model, processor, limit, seed, scenes=scenes, batch=batch, model_name=model_name)
     return bench.run(method, keep, options)

@@ -33,6 +33,12 @@ def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def _retained(row: Row) -> str:
+    if row.retained is None or row.retained_low is None or row.retained_high is None:
+        return ""
+    return f"{100 * row.retained:.0f} ({100 * row.retained_low:.0f}-{100 * row.retained_high:.0f})"
+
+
 def to_markdown(rows: Sequence[Row]) -> str:
     """One line per method and strength: accuracy with its interval per family, in %, and the share retained overall."""
     families = list(dict.fromkeys(row.family for row in rows))
@@ -48,8 +54,7 @@ def to_markdown(rows: Sequence[Row]) -> str:
             for r in (line[family] for family in families)
         ]
         last = line["all"]
-        kept = f"{100 * last.retained:.0f} ({100 * last.retained_low:.0f}-{100 * last.retained_high:.0f})"
-        table.append(_line([method, keep, *cells, kept, f"{100 * last.tokens:.1f}"]))
+        table.append(_line([method, keep, *cells, _retained(last), f"{100 * last.tokens:.1f}"]))
     note = f"\nModel {rows[0].model}; {rows[0].n} questions in the first family; exact answers in %, 95 % intervals.\n"
     return "\n".join(table) + "\n" + note
 

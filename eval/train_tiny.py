@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from .training.loop import Recipe, Trainer
+from .training.loop import Trainer
 from .training.pool import HELD_OUT, fill, write_shard
 from .training.reader import Batch, Pool, Shard, make_batch
+from .training.recipe import Recipe
 from .training.specs import SPECS, Spec
 
 

@@ -7,7 +7,7 @@ import math
 import random
 from collections.abc import Callable
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import ImageDraw, ImageFont
 
 Color = tuple[int, int, int]
 _Painter = Callable[[ImageDraw.ImageDraw, int, int, int, Color], None]
@@ -28,8 +28,7 @@ def _circle(draw: ImageDraw.ImageDraw, x: int, y: int, r: int, color: Color) -> 
 
 
 def _square(draw: ImageDraw.ImageDraw, x: int, y: int, r: int, color: Color) -> None:
-    side = round(r * 0.9)
-    draw.rectangle((x - side, y - side, x + side, y + side), fill=color)
+    draw.rectangle((x - r, y - r, x + r, y + r), fill=color)
 
 
 def _triangle(draw: ImageDraw.ImageDraw, x: int, y: int, r: int, color: Color) -> None:
@@ -39,7 +38,7 @@ def _triangle(draw: ImageDraw.ImageDraw, x: int, y: int, r: int, color: Color) -
 def _star(draw: ImageDraw.ImageDraw, x: int, y: int, r: int, color: Color) -> None:
     corners = []
     for i in range(10):
-        reach = 1.15 * r if i % 2 == 0 else r * 0.48
+        reach = r if i % 2 == 0 else r * 0.42
         angle = math.pi * (i / 5 - 0.5)
         corners.append((x + reach * math.cos(angle), y + reach * math.sin(angle)))
     draw.polygon(corners, fill=color)
@@ -52,7 +51,7 @@ def _cross(draw: ImageDraw.ImageDraw, x: int, y: int, r: int, color: Color) -> N
 
 
 def _ring(draw: ImageDraw.ImageDraw, x: int, y: int, r: int, color: Color) -> None:
-    draw.ellipse((x - r, y - r, x + r, y + r), outline=color, width=max(3, r // 3))
+    draw.ellipse((x - r, y - r, x + r, y + r), outline=color, width=max(2, r // 3))
 
 
 _PAINTERS: dict[str, _Painter] = {
@@ -95,8 +94,3 @@ def draw_text(draw: ImageDraw.ImageDraw, text: str, x: int, y: int, size: int, w
     light, dark = (250, 250, 250), (10, 10, 10)
     fill, edge = (light, dark) if white else (dark, light)
     draw.text((x, y), text, fill=fill, anchor="mm", font=font(size), stroke_width=1, stroke_fill=edge)
-
-
-def paste_canvas(image: Image.Image) -> ImageDraw.ImageDraw:
-    """Pen for ``image`` (RGB), without smoothing of text."""
-    return ImageDraw.Draw(image)

@@ -130,7 +130,7 @@ def family_questions(family: str, seed: int = 0) -> Iterator[tuple[Scene, Questi
     family : str
         One of :data:`FAMILIES`.
     seed : int
-        0 to 999. Streams with different seeds share no scene.
+        0 to 899. Streams with different seeds share no scene.
     """
     number = seed * 1_000_000 + FAMILIES.index(family) * 100_000
     while True:

@@ -103,7 +103,7 @@ def _texts(rng: random.Random, size: tuple[int, int], taken: list[Box], crowded:
 
 
 def _objects(rng: random.Random, size: tuple[int, int], taken: list[Box]) -> tuple[SceneObject, ...]:
-    found = []
+    found: list[SceneObject] = []
     for _ in range(rng.randint(2, 5)):
         radius = rng.randint(14, 19)
         box = place(rng, size, (radius, radius), taken)

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from .decoder import attend, decode_slots
 from .targets import HEADS, PRESENT
@@ -49,7 +48,7 @@ def build_config() -> Any:
     return LlavaConfig(
         vision_config=vision,
         text_config=text,
-        image_token_id=IMAGE,
+        image_token_index=IMAGE,
         vision_feature_layer=-2,
         image_seq_length=GRID * GRID,
     )
@@ -76,6 +75,9 @@ class LlavaTrainee(nn.Module):
     slots : int
         Questions per picture.
     """
+
+    cos: torch.Tensor
+    sin: torch.Tensor
 
     def __init__(self, model: Any, slots: int) -> None:
         super().__init__()
@@ -131,20 +133,3 @@ class LlavaTrainee(nn.Module):
 def prepare_pixels(pixels: torch.Tensor) -> torch.Tensor:
     """Pixels uint8 [B, S, S, 3] as the processor hands them on: [B, 3, S, S] in [-1, 1]."""
     return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def cross_entropy_of_heads(logits: torch.Tensor, targets: torch.Tensor, empty: float = 0.03) -> torch.Tensor:
-    """Sum of the cross entropies of the dense heads; class 0 ("nothing here") counts ``empty``.
-
-    Parameters
-    ----------
-    logits : Tensor [B, N, C]
-    targets : LongTensor [B, len(HEADS), N]
-    """
-    total = logits.new_zeros((), dtype=torch.float32)
-    parts = logits.float().split([n for _, n in HEADS], dim=-1)
-    for i, part in enumerate(parts):
-        weight = torch.ones(part.shape[-1], device=part.device)
-        weight[0] = empty
-        total = total + functional.cross_entropy(part.flatten(0, 1), targets[:, i].flatten(), weight=weight)
-    return total

@@ -6,113 +6,17 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
-from .llava import cross_entropy_of_heads
+from .losses import answer_loss, exact_answers, tower_loss
+from .masters import Masters
 from .reader import Batch, Pool
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train.
-
-    Parameters
-    ----------
-    minutes : float
-        Length of the run; the learning rate follows the clock, so that a slow machine ends with a small one too.
-    looking : float
-        Share of the time in which only the vision tower learns, from the dense targets alone.
-    rate, floor : float
-        Highest learning rate and the share of it left at the end.
-    warm_up : int
-        Steps of rising rate, at the start of either phase.
-    decay, clip : float
-        Weight decay; norm to which gradients are cut.
-    dense : float
-        Weight of the dense targets once questions are asked.
-    save_every : float
-        Seconds between checkpoints, each with an evaluation.
-    seed : int
-    """
-
-    minutes: float = 60.0
-    looking: float = 0.2
-    rate: float = 1.5e-3
-    floor: float = 0.02
-    warm_up: int = 60
-    decay: float = 0.02
-    clip: float = 1.0
-    dense: float = 0.5
-    save_every: float = 180.0
-    seed: int = 0
-
-
-class Masters:
-    """Float32 copies of bfloat16 weights, which the optimiser moves."""
-
-    def __init__(self, module: torch.nn.Module, recipe: Recipe) -> None:
-        self.live = [p for p in module.parameters() if p.requires_grad]
-        self.masters = [p.detach().float().clone() for p in self.live]
-        flat = [p for p in self.masters if p.ndim < 2]
-        wide = [p for p in self.masters if p.ndim >= 2]
-        groups = [{"params": wide, "weight_decay": recipe.decay}, {"params": flat, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98), fused=True)
-
-    def step(self, rate: float, clip: float) -> None:
-        """Clip, move the masters, copy them to the live weights, and forget the gradients."""
-        for master, live in zip(self.masters, self.live, strict=True):
-            master.grad = None if live.grad is None else live.grad.float()
-            live.grad = None
-        torch.nn.utils.clip_grad_norm_(self.masters, clip)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        self.publish()
-
-    @torch.no_grad()
-    def publish(self) -> None:
-        """Copy the masters to the live weights."""
-        for master, live in zip(self.masters, self.live, strict=True):
-            live.copy_(master)
-
-    def state(self) -> dict[str, Any]:
-        """Masters and optimiser state, for a checkpoint."""
-        return {"masters": self.masters, "optimizer": self.optimizer.state_dict()}
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`state`."""
-        with torch.no_grad():
-            for mine, saved in zip(self.masters, state["masters"], strict=True):
-                mine.copy_(saved)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.publish()
-
-
-def answer_loss(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Cross entropy of the answer tokens."""
-    where = batch.answers[:, :-1]
-    return functional.cross_entropy(logits[:, :-1][where].float(), batch.slots[:, 1:][where])
-
-
-def exact_answers(logits: torch.Tensor, batch: Batch) -> np.ndarray:
-    """Which answers are right to the last token: bool [B, Q]."""
-    wrong = (logits[:, :-1].argmax(-1) != batch.slots[:, 1:]) & batch.answers[:, :-1]
-    wrong = functional.pad(wrong, (0, 1)).unflatten(1, (batch.families.shape[1], -1))
-    return ~wrong.any(-1).cpu().numpy()
-
-
-def tower_loss(dense: torch.Tensor, present: list[torch.Tensor], batch: Batch) -> torch.Tensor:
-    """Loss of the auxiliary heads."""
-    loss = cross_entropy_of_heads(dense, batch.dense)
-    for logits in present:
-        loss = loss + functional.binary_cross_entropy_with_logits(logits.float(), batch.present) * 4
-    return loss
+from .recipe import Recipe
 
 
 class Trainer:
@@ -197,7 +101,7 @@ class Trainer:
         """Learning rate now."""
         recipe = self.recipe
         rising = min(1.0, (self.step - self.asked_from + 1) / recipe.warm_up)
-        over = max(0.0, (self.progress - recipe.looking) / (1 - recipe.looking))
+        over = max(0.0, (self.progress - recipe.looking) / max(1e-9, 1 - recipe.looking))
         return recipe.rate * rising * max(recipe.floor, 0.5 * (1 + math.cos(math.pi * over)))
 
     def pixels(self, batch: Batch) -> torch.Tensor:
@@ -229,9 +133,9 @@ class Trainer:
         self.samples += len(batch.pixels)
         return {**facts, "tower": float(tower.detach())}
 
-    @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Share of exact answers per family on the held-out scenes."""
+        # gradients stay enabled: without them a second graph would be compiled
         right: dict[str, list[bool]] = {}
         for batch in self.held_out:
             logits, _, _ = self.answer(self.prepare(batch.pixels).to(torch.bfloat16), batch.slots, *batch.extra)

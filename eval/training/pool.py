@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-
 from vtc.eval.scenes import FAMILIES, TRAIN_SEEDS, Question, Scene, make_scene
 from vtc.eval.scenes.questions import MAKERS
 

@@ -1,4 +1,4 @@
-"""tiny-qwen2_5-vl: its configuration, and the forward pass that trains it."""
+"""tiny-qwen2_5-vl: the forward pass that trains it."""
 
 from __future__ import annotations
 
@@ -8,96 +8,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vtc.eval.scenes import SIZES
-
+from .canvas import CANVAS, HIDDEN, KINDS, PREFIX, TOKENS, canvas_places, kind_index, text_positions, visible_tokens
 from .decoder import attend, decode_slots, rms_norm, rotate
-from .qwen_pool import CELL, SLOT, WINDOW
+from .qwen_pool import WINDOW
 from .targets import HEADS
 from .vocabulary import QWEN
-
-PREFIX = ("<|im_start|>", "user", "<|vision_start|>")
-CANVAS = 2 * WINDOW
-TOKENS = CANVAS * CANVAS
-KINDS: tuple[tuple[int, int], ...] = ((0, 0), *sorted((height // CELL, width // CELL) for width, height in SIZES))
-"""Rows and columns of tokens of what lies on a canvas; (0, 0) is a video."""
-HIDDEN = -1e9
-
-
-def build_config() -> Any:
-    """Four vision blocks (two with windows), six decoder layers, M-RoPE: 4.0 million parameters."""
-    from transformers import Qwen2_5_VLConfig
-
-    ids = QWEN.tokens
-    return Qwen2_5_VLConfig(
-        text_config={
-            "vocab_size": len(ids),
-            "hidden_size": 192,
-            "intermediate_size": 512,
-            "num_hidden_layers": 6,
-            "num_attention_heads": 6,
-            "num_key_value_heads": 6,
-            "max_position_embeddings": 4096,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]},
-            "pad_token_id": 0,
-            "eos_token_id": 2,
-            "bos_token_id": None,
-            "tie_word_embeddings": False,
-        },
-        vision_config={
-            "depth": 4,
-            "hidden_size": 128,
-            "intermediate_size": 384,
-            "num_heads": 4,
-            "patch_size": CELL // 2,
-            "spatial_merge_size": 2,
-            "temporal_patch_size": 2,
-            "window_size": WINDOW * CELL,
-            "out_hidden_size": 192,
-            "fullatt_block_indexes": [1, 3],
-            "tokens_per_second": 1,
-        },
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
-        image_token_id=ids["<|image_pad|>"],
-        video_token_id=ids["<|video_pad|>"],
-        tie_word_embeddings=False,
-    )
-
-
-def kind_index(kind: torch.Tensor) -> torch.Tensor:
-    """Index into :data:`KINDS` of rows and columns [B, 2]."""
-    table = torch.tensor(KINDS, device=kind.device)
-    return (kind[:, None] == table).all(-1).int().argmax(-1)
-
-
-def _canvas_places() -> tuple[torch.Tensor, torch.Tensor]:
-    """Row and column on the canvas of the tokens in window order: [100] each."""
-    window, inside = torch.arange(4).repeat_interleave(WINDOW * WINDOW), torch.arange(WINDOW * WINDOW).repeat(4)
-    row = window // 2 * WINDOW + inside // WINDOW
-    return row, window % 2 * WINDOW + inside % WINDOW
-
-
-def text_positions(kind: tuple[int, int], slots: int) -> torch.Tensor:
-    """M-RoPE positions of prefix, canvas tokens in reading order, end mark and slots: [3, L]."""
-    start = len(PREFIX)
-    place = torch.arange(TOKENS)
-    if kind == (0, 0):
-        inside, extent = place % (WINDOW * WINDOW), WINDOW
-        vision = torch.stack([place // (WINDOW * WINDOW), inside // WINDOW, inside % WINDOW])
-    else:
-        extent = max(kind)
-        vision = torch.stack([torch.zeros_like(place), place // CANVAS, place % CANVAS])
-    head, end = torch.arange(start), start + extent
-    tail = torch.cat([torch.tensor([end]), (end + 1 + torch.arange(SLOT)).repeat(slots)])
-    return torch.cat([head.expand(3, -1), start + vision, tail.expand(3, -1)], dim=1)
-
-
-def visible_tokens(kind: tuple[int, int]) -> torch.Tensor:
-    """Which canvas tokens, in reading order, belong to the picture: bool [100]."""
-    place = torch.arange(TOKENS)
-    if kind == (0, 0):
-        return torch.ones(TOKENS, dtype=torch.bool)
-    return (place // CANVAS < kind[0]) & (place % CANVAS < kind[1])
 
 
 class QwenTrainee(nn.Module):
@@ -110,11 +25,20 @@ class QwenTrainee(nn.Module):
         Questions per picture.
     """
 
+    reading: torch.Tensor
+    window_bias: torch.Tensor
+    prefix_bias: torch.Tensor
+    ids: torch.Tensor
+    cos: torch.Tensor
+    sin: torch.Tensor
+    vision_cos: torch.Tensor
+    vision_sin: torch.Tensor
+
     def __init__(self, model: Any, slots: int) -> None:
         super().__init__()
         self.model, self.slots = model, slots
         self.dense = nn.Linear(model.config.text_config.hidden_size, sum(n for _, n in HEADS))
-        row, column = _canvas_places()
+        row, column = canvas_places()
         reading = (row * CANVAS + column).argsort()  # window order -> reading order
         visible = torch.stack([visible_tokens(kind) for kind in KINDS])
         self._keep("reading", reading)
@@ -204,11 +128,3 @@ class QwenTrainee(nn.Module):
         prefix = inputs.shape[1] - slots.shape[1]
         hidden = decode_slots(self.model.model.language_model, inputs, prefix, self.slots, cos, sin, bias)
         return self.model.lm_head(hidden), dense, present
-
-
-def prepare_patches(pixels: torch.Tensor) -> torch.Tensor:
-    """Pixels uint8 [B, 4, 2, 100, 100, 3] as the processor hands them on: [B, 400, 600] in [-1, 1]."""
-    patch = CELL // 2
-    split = pixels.unflatten(4, (WINDOW, 2, patch)).unflatten(3, (WINDOW, 2, patch))  # b w t gy my py gx mx px c
-    ordered = split.permute(0, 1, 3, 6, 4, 7, 9, 2, 5, 8)
-    return ordered.flatten(6).flatten(1, 5).float() / 127.5 - 1

@@ -40,8 +40,15 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Move the tensors."""
-        tensors = (t.to(device) for t in (self.pixels, self.dense, self.present, self.slots, self.answers))
-        return Batch(*tensors, self.families, tuple(t.to(device) for t in self.extra))
+        return Batch(
+            self.pixels.to(device),
+            self.dense.to(device),
+            self.present.to(device),
+            self.slots.to(device),
+            self.answers.to(device),
+            self.families,
+            tuple(t.to(device) for t in self.extra),
+        )
 
 
 class Shard:

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-
 from vtc.eval.scenes import FAMILIES
 
-from . import llava, qwen
+from . import canvas, llava, qwen, qwen_config
 from .pool import llava_sample
 from .processors import llava_processor, qwen_processor
 from .qwen_pool import QWEN_FAMILIES, qwen_sample
@@ -57,7 +56,7 @@ def _llava() -> Any:
 def _qwen() -> Any:
     from transformers import Qwen2_5_VLForConditionalGeneration
 
-    return Qwen2_5_VLForConditionalGeneration(qwen.build_config())
+    return Qwen2_5_VLForConditionalGeneration(qwen_config.build_config())
 
 
 SPECS: dict[str, Spec] = {
@@ -71,7 +70,7 @@ SPECS: dict[str, Spec] = {
         llava_processor,
     ),
     "tiny-qwen2_5-vl": Spec(
-        QWEN_FAMILIES, QWEN, qwen_sample, qwen.prepare_patches, _qwen, qwen.QwenTrainee, qwen_processor
+        QWEN_FAMILIES, QWEN, qwen_sample, canvas.prepare_patches, _qwen, qwen.QwenTrainee, qwen_processor
     ),
 }
 """The embedded models by name."""

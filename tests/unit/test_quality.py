@@ -7,20 +7,22 @@ import numpy as np
 import pytest
 import torch
 from vtc.demos.embedded import load_embedded
-from vtc.eval.answering import is_exact, normalise
+from vtc.eval.answering import answer_items, is_exact, normalise
 from vtc.eval.bootstrap import interval, ratio_interval
 from vtc.eval.quality import Benchmark, evaluate
 from vtc.eval.quality_report import FIELDS, to_csv, to_markdown, write_all
-from vtc.eval.scenes import FAMILIES, TRAIN_SEEDS
+from vtc.eval.scenes import BOARD_FAMILIES, FAMILIES, TRAIN_SEEDS
 from vtc.eval.scenes.video_questions import VIDEO_FAMILIES
-from vtc.eval.test_sets import DIGESTS, PER_FAMILY, digest, family_items, test_set
+from vtc.eval.test_digests import DIGESTS
+from vtc.eval.test_sets import PER_FAMILY, digest, families_of, family_items, test_set
 
 START = 8
+EVERY = [*(("varied", f) for f in (*FAMILIES, *VIDEO_FAMILIES)), *(("board", f) for f in BOARD_FAMILIES)]
 
 
 @pytest.fixture(scope="module")
 def bench():
-    return Benchmark(*load_embedded("tiny-llava"), limit=18, batch=9, model_name="tiny-llava")
+    return Benchmark(*load_embedded("tiny-llava"), limit=24, scenes="board", batch=12, model_name="tiny-llava")
 
 
 @pytest.mark.parametrize(
@@ -42,20 +44,24 @@ def test_test_sets_are_repeatable_balanced_and_apart_from_training():
     assert max(i.seed for i in other) < TRAIN_SEEDS
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *VIDEO_FAMILIES])
-def test_the_start_of_the_test_set_is_the_pinned_one(family):
-    assert digest(family_items(family, START)) == DIGESTS[f"{family}/{START}"]
+@pytest.mark.parametrize(("scenes", "family"), EVERY)
+def test_the_start_of_the_test_set_is_the_pinned_one(scenes, family):
+    assert digest(family_items(family, START, 0, scenes)) == DIGESTS[f"{scenes}/{family}/{START}"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", [*FAMILIES, *VIDEO_FAMILIES])
-def test_the_full_test_set_is_the_pinned_one(family):
-    assert digest(family_items(family, PER_FAMILY)) == DIGESTS[f"{family}/{PER_FAMILY}"]
+@pytest.mark.parametrize(("scenes", "family"), EVERY)
+def test_the_full_test_set_is_the_pinned_one(scenes, family):
+    assert digest(family_items(family, PER_FAMILY, 0, scenes)) == DIGESTS[f"{scenes}/{family}/{PER_FAMILY}"]
 
 
 def test_an_unknown_family_is_refused():
     with pytest.raises(ValueError, match="Unknown family 'smell'.*spatial"):
         family_items("smell", 1)
+    with pytest.raises(ValueError, match="Unknown family 'chart' of board"):
+        family_items("chart", 1, scenes="board")
+    with pytest.raises(ValueError, match="choose one of varied, board"):
+        families_of("bored")
 
 
 @pytest.mark.parametrize("method", ["random", "vtc-cls", "pool"])
@@ -63,13 +69,13 @@ def test_keeping_everything_answers_as_the_unpatched_model(bench, method):
     rows = bench.run(method, 1.0)
     base = bench.run()
     assert [r.accuracy for r in rows] == [r.accuracy for r in base]
-    assert all(r.tokens == 1 and (r.retained == 1 or r.accuracy == 0) for r in rows)
+    assert all(r.tokens == 1 and r.retained == 1 for r in rows)
 
 
 def test_rows_count_every_family_once_and_all_together(bench):
     rows = bench.run("random", 0.25, {"seed": 2})
-    assert [r.family for r in rows] == [*FAMILIES, "all"]
-    assert [r.n for r in rows] == [3] * 6 + [18]
+    assert [r.family for r in rows] == [*BOARD_FAMILIES, "all"]
+    assert [r.n for r in rows] == [6] * 4 + [24]
     assert rows[-1].tokens == 0.25 and rows[-1].options == {"seed": 2} and rows[-1].keep == 0.25
     assert rows[-1].accuracy == pytest.approx(np.mean([r.accuracy for r in rows[:-1]]))
     assert all(r.accuracy_low <= r.accuracy <= r.accuracy_high for r in rows)
@@ -84,7 +90,7 @@ def test_the_model_is_left_as_it_was(bench):
     before = {name: p.clone() for name, p in bench.model.named_parameters()}
     bench.run("vtc-cls", 0.25)
     assert all(torch.equal(p, before[name]) for name, p in bench.model.named_parameters())
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in bench.model.modules())
+    assert answer_items(bench.model, bench.processor, bench.items, 12) == bench.base
 
 
 def test_no_questions_are_refused(bench):
@@ -99,7 +105,7 @@ def test_intervals_hold_the_mean_and_shrink_with_more_questions():
     wider = interval(values[:8])
     assert wider[1] - wider[0] > high - low
     assert ratio_interval(values, values) == (1.0, 1.0)
-    assert all(np.isnan(ratio_interval([True], [False])))
+    assert ratio_interval([True], [False]) is None
 
 
 def test_reports_hold_every_row(bench, tmp_path):
@@ -114,8 +120,10 @@ def test_reports_hold_every_row(bench, tmp_path):
 
 def test_video_questions_are_asked_of_models_that_take_videos():
     model, processor = load_embedded("tiny-qwen2_5-vl")
+    assert Benchmark(model, processor, limit=1).families == (*FAMILIES, *VIDEO_FAMILIES)
     video = Benchmark(model, processor, limit=8, families=VIDEO_FAMILIES, batch=4)
     rows = video.run("random", 0.25)
     assert [r.family for r in rows] == [*VIDEO_FAMILIES, "all"]
     assert rows[-1].tokens == 0.25
     assert [r.accuracy for r in video.run("random", 1.0)] == [r.accuracy for r in video.run()]
+    assert all(r.retained is None or r.accuracy_high > 0 for r in rows)  # random weights may know nothing

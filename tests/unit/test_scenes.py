@@ -71,13 +71,13 @@ def truth(scene, q) -> str:
         answer = str(len(scene.objects) if words[2] == "objects" else names.count(words[2]))
     elif q.family == "spatial":
         place = {(o.color, o.shape): o for o in scene.objects}
-        a, b = place[words[2], words[3]], place[words[8], words[9]]
+        a, b = place[words[2], words[3]], place[words[-3], words[-2]]
         answer = ("left" if a.x < b.x else "right") if words[4] == "left" else "above" if a.y < b.y else "below"
     elif q.family == "reading":
         assert q.answer in [t.text for t in scene.texts] and q.answer.isdigit() == (words[2] == "number")
         answer = q.answer
     elif words[0] == "what":
-        (answer,) = [str(b.value) for b in scene.bars if b.color == words[5]]
+        (answer,) = [str(b.value) for b in scene.bars if b.color == words[6]]
     else:
         wanted = (max if words[-2] == "highest" else min)(b.value for b in scene.bars)
         (answer,) = [b.color for b in scene.bars if b.value == wanted]

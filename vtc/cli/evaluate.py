@@ -35,6 +35,7 @@ def quality(
     methods: Annotated[str, typer.Option(help=_METHODS_HELP)] = "none,random,vtc-cls",
     keep: Annotated[str, typer.Option(help="Strengths with commas: shares or tokens per image.")] = "0.25",
     limit: Annotated[int, typer.Option(min=1, help="Number of questions in all; families take turns.")] = 300,
+    scenes: Annotated[str, typer.Option(help="auto, varied, or board (easy).")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Which set of questions.")] = 0,
     batch: Annotated[int, typer.Option(min=1, help="Questions per batch.")] = 50,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
@@ -43,6 +44,7 @@ def quality(
 ) -> None:
     """Exact answers on generated scenes, per method, strength and family of questions."""
     plan = _plan(methods, keep)
+    kind = _scenes(scenes, model)
 
     from vtc.eval.quality import Benchmark
     from vtc.eval.quality_report import write_all
@@ -50,7 +52,7 @@ def quality(
     from .loading import load
 
     loaded = load(model, device)
-    bench = Benchmark(loaded.model, loaded.processor, limit, seed, batch=batch, model_name=loaded.name)
+    bench = Benchmark(loaded.model, loaded.processor, limit, seed, scenes=kind, batch=batch, model_name=loaded.name)
     rows: list[Row] = []
     for method, strength, given in plan:
         options = {} if method in _UNPATCHED else loaded.options_for(method, given)
@@ -65,8 +67,19 @@ def quality(
         _show(data, f"{loaded.name}: {limit} questions, seed {seed}; exact answers in %")
 
 
+def _scenes(scenes: str, model: str) -> str:
+    """Resolve ``auto``: what an embedded model was trained on, else the varied ones."""
+    from vtc.demos.embedded import EMBEDDED
+    from vtc.eval.test_sets import families_of
+
+    if scenes == "auto":
+        return EMBEDDED[model].scenes if model in EMBEDDED else "varied"
+    families_of(scenes)
+    return scenes
+
+
 def _plan(methods: str, keep: str) -> _Plan:
-    """Every method at every strength; the unpatched model, with or without pictures, once. Bad names and values are refused here."""
+    """Every method at every strength, what needs no method once. Bad names and values are refused here."""
     strengths = [values.parse_keep(text) for text in keep.split(",") if text.strip()]
     names = [name.strip() for name in methods.split(",") if name.strip()]
     if not names or not strengths:
