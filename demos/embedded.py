@@ -60,6 +60,7 @@ EMBEDDED: dict[str, Embedded] = {
         "Qwen2.5-VL architecture built in code with fixed random weights; dynamic resolution",
         None,
         RANDOM_WEIGHTS,
+        scenes="board",
     ),
 }
 """Embedded models by the name ``vtc run --model`` takes."""
@@ -93,13 +94,13 @@ def sample(name: str, family: str = "attribute") -> tuple[Image, str, str | None
     name : str
         A name of :data:`EMBEDDED`; any other model gets the photograph.
     family : str
-        Family of the question about a generated scene, see :data:`vtc.eval.scenes.BOARD_FAMILIES`.
+        Family of the question about a generated scene, see :data:`vtc.eval.scenes.FAMILIES`.
     """
     if name == "tiny-llava":
-        from vtc.eval.scenes import board_questions, make_board
+        from vtc.eval.scenes import make_scene, questions
 
-        scene = make_board(SCENE_SEED)
-        question = next(q for q in board_questions(scene, 0) if q.family == family)
+        scene = make_scene(SCENE_SEED)
+        question = next(q for q in questions(scene, 0) if q.family == family)
         return scene.image, question.text, question.answer
     from PIL import Image
 

@@ -38,11 +38,11 @@ class Row:
         Number of questions.
     accuracy, accuracy_low, accuracy_high : float
         Share of exact answers, and its 95 % bootstrap interval.
-    retained, retained_low, retained_high : float or None
+    retained : float
+        Share of the visual tokens that survived every cut, over these questions.
+    relative, relative_low, relative_high : float or None
         Accuracy divided by that of the unpatched model on the same questions, and its 95 % bootstrap interval
         (paired: the same questions drawn for both). None where the unpatched model has no answer right.
-    tokens : float
-        Share of the visual tokens that survived every cut, over these questions.
     options : dict
         Hyperparameters that were set.
     """
@@ -55,10 +55,10 @@ class Row:
     accuracy: float
     accuracy_low: float
     accuracy_high: float
-    retained: float | None
-    retained_low: float | None
-    retained_high: float | None
-    tokens: float
+    retained: float
+    relative: float | None
+    relative_low: float | None
+    relative_high: float | None
     options: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
@@ -154,12 +154,12 @@ class Benchmark:
                 continue
             mine, base = [o.exact for o, _ in pairs], [b.exact for _, b in pairs]
             accuracy, reference = sum(mine) / len(mine), sum(base) / len(base)
-            tokens = sum(o.after for o, _ in pairs) / sum(o.before for o, _ in pairs)
-            retained = accuracy / reference if reference else None
+            kept = sum(o.after for o, _ in pairs) / sum(o.before for o, _ in pairs)
+            relative = accuracy / reference if reference else None
             low, high = interval(mine)
             least, most = ratio_interval(mine, base) or (None, None)
             row = Row(
-                self.name, method, keep, family, len(mine), accuracy, low, high, retained, least, most, tokens, options
+                self.name, method, keep, family, len(mine), accuracy, low, high, kept, relative, least, most, options
             )
             rows.append(row)
         return rows

@@ -33,20 +33,20 @@ def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _retained(row: Row) -> str:
-    if row.retained is None or row.retained_low is None or row.retained_high is None:
+def _relative(row: Row) -> str:
+    if row.relative is None or row.relative_low is None or row.relative_high is None:
         return ""
-    return f"{100 * row.retained:.0f} ({100 * row.retained_low:.0f}-{100 * row.retained_high:.0f})"
+    return f"{100 * row.relative:.0f} ({100 * row.relative_low:.0f}-{100 * row.relative_high:.0f})"
 
 
 def to_markdown(rows: Sequence[Row]) -> str:
-    """One line per method and strength: accuracy with its interval per family, in %, and the share retained overall."""
+    """One line per method and strength: accuracies with intervals, in %, and relative to the unpatched model."""
     families = list(dict.fromkeys(row.family for row in rows))
     lines: dict[tuple[str, str], dict[str, Row]] = {}
     for row in rows:
         keep = "" if row.keep is None else str(row.keep)
         lines.setdefault((_label(row), keep), {})[row.family] = row
-    head = ["method", "keep", *families, "retained", "tokens"]
+    head = ["method", "keep", *families, "of the unpatched", "tokens"]
     table = [_line(head), _line(["---"] * len(head))]
     for (method, keep), line in lines.items():
         cells = [
@@ -54,7 +54,7 @@ def to_markdown(rows: Sequence[Row]) -> str:
             for r in (line[family] for family in families)
         ]
         last = line["all"]
-        table.append(_line([method, keep, *cells, _retained(last), f"{100 * last.tokens:.1f}"]))
+        table.append(_line([method, keep, *cells, _relative(last), f"{100 * last.retained:.1f}"]))
     note = f"\nModel {rows[0].model}; {rows[0].n} questions in the first family; exact answers in %, 95 % intervals.\n"
     return "\n".join(table) + "\n" + note
 
@@ -91,14 +91,14 @@ def _panel(axis: Any, rows: list[Row], title: str) -> None:
     axis.set_ylim(0, 102)
     axis.grid(alpha=0.3)
     for method in dict.fromkeys(_label(row) for row in rows):
-        mine = sorted((row for row in rows if _label(row) == method), key=lambda row: row.tokens)
+        mine = sorted((row for row in rows if _label(row) == method), key=lambda row: row.retained)
         values = [100 * row.accuracy for row in mine]
         if mine[0].method in (NO_METHOD, BLANK):
             axis.axhline(values[0], linestyle="--" if mine[0].method == NO_METHOD else ":", color="0.4", label=method)
             continue
         low = [100 * (row.accuracy - row.accuracy_low) for row in mine]
         high = [100 * (row.accuracy_high - row.accuracy) for row in mine]
-        places = [100 * row.tokens for row in mine]
+        places = [100 * row.retained for row in mine]
         axis.errorbar(places, values, yerr=[low, high], marker="o", markersize=3, linewidth=1, label=method)
     axis.set_xlabel("visual tokens kept, %", fontsize=8)
     axis.tick_params(labelsize=7)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .scenes import FAMILIES
-from .scenes.board import BOARD_FAMILIES, board_family
-from .scenes.questions import family_questions
+from .scenes import VARIED_FAMILIES
+from .scenes.board import FAMILIES, board_family
+from .scenes.questions import varied_family
 from .scenes.video_questions import VIDEO_FAMILIES, video_questions
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def families_of(scenes: str, videos: bool = False) -> tuple[str, ...]:
     if scenes not in SCENES:
         raise ValueError(f"scenes={scenes!r} is unknown; choose one of {', '.join(SCENES)}.")
     if scenes == "board":
-        return BOARD_FAMILIES
-    return (*FAMILIES, *VIDEO_FAMILIES) if videos else FAMILIES
+        return FAMILIES
+    return (*VARIED_FAMILIES, *VIDEO_FAMILIES) if videos else VARIED_FAMILIES
 
 
 def family_items(family: str, count: int, seed: int = 0, scenes: str = "varied") -> list[Item]:
@@ -88,7 +88,7 @@ def family_items(family: str, count: int, seed: int = 0, scenes: str = "varied")
     if family in VIDEO_FAMILIES:
         videos = itertools.islice(video_questions(family, seed), count)
         return [Item(family, q.text, q.answer, v.frames, v.seed, repr(v.tracks)) for v, q in videos]
-    stream = board_family(family, seed) if scenes == "board" else family_questions(family, seed)
+    stream = board_family(family, seed) if scenes == "board" else varied_family(family, seed)
     asked = itertools.islice(stream, count)
     return [Item(family, q.text, q.answer, (s.image,), s.seed, repr((s.objects, s.texts, s.bars))) for s, q in asked]
 

@@ -41,7 +41,7 @@ def _random_object(rng: random.Random, cell: int) -> SceneObject:
     return SceneObject(shape, color, x + rng.randint(-3, 3), y + rng.randint(-3, 3), radius)
 
 
-def make_board(seed: int) -> Scene:
+def make_scene(seed: int) -> Scene:
     """Make board number ``seed``: the same one on every call (and the same pixels for the same Pillow)."""
     rng = random.Random(f"scene/{seed}")
     image = _paper(rng)
@@ -98,11 +98,11 @@ _MAKERS: dict[str, Callable[[Scene, random.Random], Question | None]] = {
     "counting": _counting,
     "reading": _reading,
 }
-BOARD_FAMILIES: tuple[str, ...] = tuple(_MAKERS)
+FAMILIES: tuple[str, ...] = tuple(_MAKERS)
 """Families of questions about boards, in the order tables show them."""
 
 
-def board_questions(scene: Scene, seed: int) -> list[Question]:
+def questions(scene: Scene, seed: int) -> list[Question]:
     """Ask one question of every family the board admits; the same ``seed`` gives the same ones."""
     rng = random.Random(f"{scene.seed}/{seed}")
     asked = (make(scene, rng) for make in _MAKERS.values())
@@ -110,12 +110,26 @@ def board_questions(scene: Scene, seed: int) -> list[Question]:
 
 
 def board_family(family: str, seed: int = 0) -> Iterator[tuple[Scene, Question]]:
-    """Yield questions of one of :data:`BOARD_FAMILIES`, each about a board of its own, without end.
+    """Yield questions of one of :data:`FAMILIES`, each about a board of its own, without end.
 
     Streams of other families, and those with other seeds (0 to 899), show other boards.
     """
-    for number in itertools.count(seed * 1_000_000 + BOARD_FAMILIES.index(family) * 100_000):
-        scene = make_board(number)
-        for question in board_questions(scene, seed):
+    for number in itertools.count(seed * 1_000_000 + FAMILIES.index(family) * 100_000):
+        scene = make_scene(number)
+        for question in questions(scene, seed):
             if question.family == family:
                 yield scene, question
+
+
+def question_set(limit: int, seed: int = 0) -> list[tuple[Scene, Question]]:
+    """Draw ``limit`` questions, each about a board of its own, the families taking turns.
+
+    Parameters
+    ----------
+    limit : int
+        Number of questions.
+    seed : int
+        0 to 899. Sets with different seeds share no board.
+    """
+    streams = [board_family(family, seed) for family in FAMILIES]
+    return [next(streams[i % len(streams)]) for i in range(limit)]

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .drawing import COLORS, SHAPES
-from .scene import Scene, SceneObject, make_scene
+from .scene import Scene, SceneObject, make_varied
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question of one of :data:`FAMILIES` and its exact answer."""
+    """A question of one of :data:`VARIED_FAMILIES` and its exact answer."""
 
     family: str
     text: str
@@ -104,11 +104,11 @@ MAKERS: dict[str, Callable[[Scene, random.Random], Question | None]] = {
     "reading": _reading,
     "chart": _chart,
 }
-FAMILIES: tuple[str, ...] = tuple(MAKERS)
+VARIED_FAMILIES: tuple[str, ...] = tuple(MAKERS)
 """Families of questions about pictures, in the order tables show them."""
 
 
-def questions(scene: Scene, seed: int) -> list[Question]:
+def varied_questions(scene: Scene, seed: int) -> list[Question]:
     """Ask one question of every family the scene admits.
 
     Parameters
@@ -122,34 +122,20 @@ def questions(scene: Scene, seed: int) -> list[Question]:
     return [q for q in asked if q is not None]
 
 
-def family_questions(family: str, seed: int = 0) -> Iterator[tuple[Scene, Question]]:
+def varied_family(family: str, seed: int = 0) -> Iterator[tuple[Scene, Question]]:
     """Yield questions of one family, each about a scene of its own, without end.
 
     Parameters
     ----------
     family : str
-        One of :data:`FAMILIES`.
+        One of :data:`VARIED_FAMILIES`.
     seed : int
         0 to 899. Streams with different seeds share no scene.
     """
-    number = seed * 1_000_000 + FAMILIES.index(family) * 100_000
+    number = seed * 1_000_000 + VARIED_FAMILIES.index(family) * 100_000
     while True:
-        scene = make_scene(number)
-        found = [q for q in questions(scene, seed) if q.family == family]
+        scene = make_varied(number)
+        found = [q for q in varied_questions(scene, seed) if q.family == family]
         number += 1
         if found:
             yield scene, found[0]
-
-
-def question_set(limit: int, seed: int = 0) -> list[tuple[Scene, Question]]:
-    """Draw ``limit`` questions, each about a scene of its own, the families taking turns.
-
-    Parameters
-    ----------
-    limit : int
-        Number of questions.
-    seed : int
-        Sets with different seeds share no scene (up to a hundred thousand scenes per family).
-    """
-    streams = [family_questions(family, seed) for family in FAMILIES]
-    return [next(streams[i % len(streams)]) for i in range(limit)]

@@ -7,7 +7,7 @@ from transformers import CLIPImageProcessor, LlavaForConditionalGeneration, Llav
 from vtc.demos.embedded import ASSETS, EMBEDDED, PHOTO, load_embedded, sample
 from vtc.demos.random_qwen import MAX_PIXELS, SPECIAL, build, build_tokenizer
 from vtc.eval.quality import is_exact
-from vtc.eval.scenes import BOARD_FAMILIES
+from vtc.eval.scenes import FAMILIES
 
 from vtc.chat import ask, build_inputs, check_question, prompt_text
 
@@ -62,7 +62,7 @@ def test_batches_are_padded_on_the_left(llava):
     assert inputs["attention_mask"][1, -5:].all() and inputs["pixel_values"].shape[0] == 1
 
 
-@pytest.mark.parametrize("family", BOARD_FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_tiny_llava_answers_the_bundled_questions(llava, family):
     image, question, known = sample("tiny-llava", family)
     answer = ask(*llava, [image], question, 8, warm_up=False)

@@ -161,8 +161,8 @@ def test_eval_quality(tmp_path):
         ("random", 0.25),
         ("random", 8),
     ]
-    assert [r["tokens"] for r in rows if r["family"] == "all"] == [1.0, 0.25, 0.125]
-    assert all(r["retained"] == pytest.approx(r["accuracy"] / base["accuracy"]) for r in rows if r["family"] == "all")
+    assert [r["retained"] for r in rows if r["family"] == "all"] == [1.0, 0.25, 0.125]
+    assert all(r["relative"] == pytest.approx(r["accuracy"] / base["accuracy"]) for r in rows if r["family"] == "all")
     assert {path.suffix for path in tmp_path.iterdir()} >= {".json", ".csv", ".md"}
     assert all(r["n"] == (8 if r["family"] == "all" else 2) and 0 <= r["accuracy"] <= 1 for r in rows)
     assert rows[-1]["options"] == {"positions": "keep", "seed": 2}

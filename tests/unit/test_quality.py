@@ -11,13 +11,13 @@ from vtc.eval.answering import answer_items, is_exact, normalise
 from vtc.eval.bootstrap import interval, ratio_interval
 from vtc.eval.quality import Benchmark, evaluate
 from vtc.eval.quality_report import FIELDS, to_csv, to_markdown, write_all
-from vtc.eval.scenes import BOARD_FAMILIES, FAMILIES, TRAIN_SEEDS
+from vtc.eval.scenes import FAMILIES, TRAIN_SEEDS, VARIED_FAMILIES
 from vtc.eval.scenes.video_questions import VIDEO_FAMILIES
 from vtc.eval.test_digests import DIGESTS
 from vtc.eval.test_sets import PER_FAMILY, digest, families_of, family_items, test_set
 
 START = 8
-EVERY = [*(("varied", f) for f in (*FAMILIES, *VIDEO_FAMILIES)), *(("board", f) for f in BOARD_FAMILIES)]
+EVERY = [*(("varied", f) for f in (*VARIED_FAMILIES, *VIDEO_FAMILIES)), *(("board", f) for f in FAMILIES)]
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +25,7 @@ def bench():
     return Benchmark(*load_embedded("tiny-llava"), limit=24, scenes="board", batch=12, model_name="tiny-llava")
 
 
-@pytest.mark.parametrize(
-    ("text", "normal"), [("4 2", "42"), (" Red. ", "red"), ("1 0 3", "103"), ("a 4 2", "a 42")]
-)
+@pytest.mark.parametrize(("text", "normal"), [("4 2", "42"), (" Red. ", "red"), ("1 0 3", "103"), ("a 4 2", "a 42")])
 def test_answers_are_compared_without_blanks_between_digits(text, normal):
     assert normalise(text) == normal
 
@@ -37,9 +35,9 @@ def test_a_longer_answer_is_not_exact():
 
 
 def test_test_sets_are_repeatable_balanced_and_apart_from_training():
-    first, again, other = (test_set(FAMILIES, 20, seed) for seed in (0, 0, 1))
+    first, again, other = (test_set(VARIED_FAMILIES, 20, seed) for seed in (0, 0, 1))
     assert digest(first) == digest(again) != digest(other)
-    assert [i.family for i in first[:6]] == list(FAMILIES) and len(first) == 20
+    assert [i.family for i in first[:6]] == list(VARIED_FAMILIES) and len(first) == 20
     assert not {i.seed for i in first} & {i.seed for i in other}
     assert max(i.seed for i in other) < TRAIN_SEEDS
 
@@ -69,14 +67,14 @@ def test_keeping_everything_answers_as_the_unpatched_model(bench, method):
     rows = bench.run(method, 1.0)
     base = bench.run()
     assert [r.accuracy for r in rows] == [r.accuracy for r in base]
-    assert all(r.tokens == 1 and r.retained == 1 for r in rows)
+    assert all(r.retained == 1 and r.relative == 1 for r in rows)
 
 
 def test_rows_count_every_family_once_and_all_together(bench):
     rows = bench.run("random", 0.25, {"seed": 2})
-    assert [r.family for r in rows] == [*BOARD_FAMILIES, "all"]
+    assert [r.family for r in rows] == [*FAMILIES, "all"]
     assert [r.n for r in rows] == [6] * 4 + [24]
-    assert rows[-1].tokens == 0.25 and rows[-1].options == {"seed": 2} and rows[-1].keep == 0.25
+    assert rows[-1].retained == 0.25 and rows[-1].options == {"seed": 2} and rows[-1].keep == 0.25
     assert rows[-1].accuracy == pytest.approx(np.mean([r.accuracy for r in rows[:-1]]))
     assert all(r.accuracy_low <= r.accuracy <= r.accuracy_high for r in rows)
 
@@ -120,10 +118,10 @@ def test_reports_hold_every_row(bench, tmp_path):
 
 def test_video_questions_are_asked_of_models_that_take_videos():
     model, processor = load_embedded("tiny-qwen2_5-vl")
-    assert Benchmark(model, processor, limit=1).families == (*FAMILIES, *VIDEO_FAMILIES)
+    assert Benchmark(model, processor, limit=1).families == (*VARIED_FAMILIES, *VIDEO_FAMILIES)
     video = Benchmark(model, processor, limit=8, families=VIDEO_FAMILIES, batch=4)
     rows = video.run("random", 0.25)
     assert [r.family for r in rows] == [*VIDEO_FAMILIES, "all"]
-    assert rows[-1].tokens == 0.25
+    assert rows[-1].retained == 0.25
     assert [r.accuracy for r in video.run("random", 1.0)] == [r.accuracy for r in video.run()]
-    assert all(r.retained is None or r.accuracy_high > 0 for r in rows)  # random weights may know nothing
+    assert all(r.relative is None or r.accuracy_high > 0 for r in rows)  # random weights may know nothing

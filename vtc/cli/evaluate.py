@@ -103,11 +103,11 @@ def _show(data: list[dict[str, Any]], title: str) -> None:
     for row in data:
         options = " ".join(f"{k}={v}" for k, v in row["options"].items())
         line = lines.setdefault(
-            (row["method"], options, cell(row["keep"])), {"tokens": 100 * row["tokens"]}
+            (row["method"], options, cell(row["keep"])), {"retained": 100 * row["retained"]}
         )
         line[row["family"]] = f"{100 * row['accuracy']:.1f}"
     table = [
-        (*key, *(line.get(family) for family in families), f"{line['tokens']:.1f}")
+        (*key, *(line.get(family) for family in families), f"{line['retained']:.1f}")
         for key, line in lines.items()
     ]
     print_table(["method", "options", "keep", *families, "tokens %"], table, title)
