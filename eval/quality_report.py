@@ -100,6 +100,10 @@ def _panel(axis: Any, rows: list[Row], title: str) -> None:
         high = [100 * (row.accuracy_high - row.accuracy) for row in mine]
         places = [100 * row.retained for row in mine]
         axis.errorbar(places, values, yerr=[low, high], marker="o", markersize=3, linewidth=1, label=method)
+    ticks = [5, 10, 20, 50, 100]
+    axis.set_xlim(4, 110)
+    axis.set_xticks(ticks, labels=[str(tick) for tick in ticks])
+    axis.set_xticks([], minor=True)
     axis.set_xlabel("visual tokens kept, %", fontsize=8)
     axis.tick_params(labelsize=7)
 
