@@ -27,5 +27,7 @@ $(STAMP): pyproject.toml
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet -e ".[dev]"
 	touch $(STAMP)
 
+include tests/matrix/matrix.mk
+
 clean:
 	rm -rf $(VENV) out build dist *.egg-info
