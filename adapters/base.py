@@ -86,7 +86,7 @@ class Adapter:
     modalities: ClassVar[tuple[str, ...]] = ("image", "video")
     multimodal_rope: ClassVar[bool] = False
     prepared_masks: ClassVar[bool] = False
-    """Masks carry blocks that attend both ways: gather them instead of rebuilding causal ones."""
+    """The base model hands finished masks to the decoder, in which images may attend both ways."""
 
     def base(self, model: nn.Module) -> nn.Module:
         """Model without its head: embeds, encodes, scatters, calls the decoder."""
@@ -116,6 +116,10 @@ class Adapter:
         inner = first_path(found, ("attention", "self")) if found is not None and not hasattr(found, "config") else None
         return inner if inner is not None else found
 
+    def deepstack(self, model: nn.Module) -> int:
+        """Number of early decoder layers after which the model adds further rows to visual tokens."""
+        return len(getattr(getattr(model.config, "vision_config", None), "deepstack_visual_indexes", None) or ())
+
     def token_ids(self, model: nn.Module) -> dict[str, int]:
         """Placeholder ids by modality."""
         ids = {m: first_path(model.config, (f"{m}_token_id", f"{m}_token_index")) for m in self.modalities}
@@ -129,7 +133,7 @@ class Adapter:
 
     def feature_layer(self, model: nn.Module, depth: int) -> int:
         """0-based block whose output becomes the features."""
-        chosen = getattr(model.config, "vision_feature_layer", None)
+        chosen = first_path(model.config, ("vision_feature_layer", "vision_feature_layers"))
         if chosen is None:
             return depth - 1
         values = [chosen] if isinstance(chosen, int) else list(chosen)
@@ -180,7 +184,13 @@ class Adapter:
     def patch_index(self, model: nn.Module, call: FeatureCall) -> Tensor:
         """Rows of the tower, flattened over the batch, that make each feature row: LongTensor [rows, m].
 
-        ``call.shape`` is (batch, patches) of the tower's hidden states. The default: one row per patch, [CLS] cut.
+        -1 in all m places: a row without a patch (newline). ``call.shape`` is (batch, patches) of the tower's hidden
+        states. The default: one row per patch, [CLS] cut.
+
+        Raises
+        ------
+        ValueError
+            Feature rows are not made of whole patches; the message says why.
         """
         assert call.shape is not None
         index = torch.arange(call.shape[0] * call.shape[1]).view(call.shape)
@@ -213,7 +223,12 @@ class Adapter:
                 f"does not know how; {need.stat!r} of layer {need.layer} cannot be carried over. Use a method that "
                 "needs no encoder attention, or write an adapter with its own `patch_index`."
             )
-        return flat[index.to(flat.device)].mean(-1)
+        index = index.to(flat.device)
+        return flat[index.clamp_min(0)].mean(-1).masked_fill(index[:, 0] < 0, torch.nan)
+
+    def part_stats(self, model: nn.Module, call: FeatureCall, need: Need, raw: list[Tensor]) -> list[list[Tensor]]:
+        """Statistic of every partition before packing, per unit, for families whose packing drops patches; else []."""
+        return []
 
     def patch_pixels(self, model: nn.Module, call: FeatureCall) -> Tensor:
         """Normalised pixels behind every feature row: [rows, 3, pixels].

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from inspect import signature
 from typing import Any
 
 import tiny
@@ -68,7 +70,7 @@ def visual_columns(inputs: dict[str, Tensor], record: Any) -> list[tuple[Any, Te
     """Columns of every image in the record, recomputed from the ids alone."""
     found, used = [], {}
     for log in record.images:
-        token = tiny.IMG if log.modality == "image" else tiny.VID
+        token = tiny.VID if log.modality == "video" and bool((inputs["input_ids"] == tiny.VID).any()) else tiny.IMG
         columns = (inputs["input_ids"][log.row] == token).nonzero()[:, 0]
         start = used.get((log.row, token), 0)
         found.append((log, columns[start : start + log.before]))
@@ -89,29 +91,48 @@ def alive_by_layer(inputs: dict[str, Tensor], record: Any, layers: int) -> Tenso
 
 @contextmanager
 def masked(model: Any, alive: Tensor, rope: dict[int, Tensor] | None = None):
-    """Hide the keys that are not alive in each layer; ``rope`` replaces the positions from a layer on."""
+    """Hide the keys that are not alive in each layer; ``rope`` replaces the positions from a layer on.
+
+    Sliding windows count the tokens that are there, so the model's own are switched off and counted here; what else the
+    base model has put into finished masks (images that attend both ways) is kept.
+    """
     decoder = model.get_decoder()
-    handles = []
+    config, handles = decoder.config, []
+    window = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None) or [None] * len(decoder.layers)
+    if window is not None:
+        config.sliding_window = 10**6
     for i, layer in enumerate(decoder.layers):
-        length = alive.shape[-1]
-        causal = torch.ones(length, length, dtype=torch.bool).tril()[None, None]
-        seen = causal & alive[i][:, None, None, :]
-        dtype = next(model.parameters()).dtype
-        bias = torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, -1e30)
+        sliding = window is not None and kinds[i] in (None, "sliding_attention")
         positions = next((rope[k] for k in sorted(rope, reverse=True) if k <= i), None) if rope else None
-
-        def hook(module: Any, args: tuple, kwargs: dict, bias: Tensor = bias, positions: Any = positions) -> Any:
-            kwargs["attention_mask"] = bias
-            if positions is not None:
-                kwargs["position_embeddings"] = decoder.rotary_emb(args[0], positions)
-            return args, kwargs
-
+        hook = partial(_hide, decoder, i, alive[i], window if sliding else None, positions)
         handles.append(layer.register_forward_pre_hook(hook, with_kwargs=True))
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+        if window is not None:
+            config.sliding_window = window
+
+
+def _hide(decoder: Any, index: int, alive: Tensor, window: Any, positions: Any, module: Any, args: Any, kwargs: Any):
+    given, dtype = kwargs["attention_mask"], args[0].dtype
+    if given is None:
+        seen = torch.ones(1, 1, *alive.shape[1:] * 2, dtype=torch.bool).tril()
+    else:
+        seen = given if given.dtype == torch.bool else given == 0
+    place = alive.long().cumsum(1)
+    if window is not None:
+        both = seen & seen.transpose(-1, -2)  # images that attend both ways do so beyond the window
+        seen = seen & (both | (place[:, None, :, None] - place[:, None, None, :] < window))
+    seen = seen & alive[:, None, None, :]
+    kwargs["attention_mask"] = torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, -1e30)
+    if positions is not None:
+        rotary = decoder.rotary_emb
+        kind = [decoder.config.layer_types[index]] if "layer_type" in signature(rotary.forward).parameters else []
+        kwargs["position_embeddings"] = rotary(args[0], positions, *kind)
+    return args, kwargs
 
 
 def positions_of(inputs: dict[str, Tensor], steps: int) -> Tensor:
@@ -136,10 +157,11 @@ def renumbered(inputs: dict[str, Tensor], alive: Tensor, steps: int) -> dict[int
 @torch.no_grad()
 def oracle_logits(model: Any, inputs: dict[str, Tensor], record: Any, new: Tensor, renumber: bool = False) -> Tensor:
     """Logits [B, T, V] for the next token after the prompt and after each of ``new`` [B, T] but the last."""
+    first = int("PaliGemma" in type(model).__name__)  # its positions start at 1, and new tokens see causally
     layers = len(model.get_decoder().layers)
     steps = new.shape[1] - 1
     alive = alive_by_layer(inputs, record, layers)
-    rope = renumbered(inputs, alive, steps) if renumber else None
+    rope = {k: v + first for k, v in renumbered(inputs, alive, steps).items()} if renumber else None
     alive = torch.cat([alive, torch.ones(*alive.shape[:2], steps, dtype=torch.bool)], 2)
     full = dict(inputs)
     full["input_ids"] = torch.cat([inputs["input_ids"], new[:, :steps]], 1)
@@ -147,7 +169,10 @@ def oracle_logits(model: Any, inputs: dict[str, Tensor], record: Any, new: Tenso
     if "mm_token_type_ids" in full:
         full["mm_token_type_ids"] = torch.cat([full["mm_token_type_ids"], torch.zeros_like(new[:, :steps])], 1)
     else:
-        full["position_ids"] = positions_of(inputs, steps)
+        full["position_ids"] = positions_of(inputs, steps) + first
+    if "token_type_ids" in full:
+        last = full["token_type_ids"][:, -1:].expand(-1, steps) if first == 0 else torch.ones_like(new[:, :steps])
+        full["token_type_ids"] = torch.cat([full["token_type_ids"], last], 1)
     with masked(model, alive, rope):
         logits = model(**full, use_cache=False).logits
     return logits[:, inputs["input_ids"].shape[1] - 1 :]

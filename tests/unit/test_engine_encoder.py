@@ -156,14 +156,15 @@ class _masked_tower:
     def __enter__(self):
         from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS as table
 
-        self.dead, self.offset, self.saved = None, 0, []
+        self.dead, self.offset, self.saved, self.inside = None, 0, [], False
         for modality in self.adapter.modalities:
             name = f"get_{modality}_features"
             if hasattr(type(self.model.model), name):
                 self.model.model.__dict__[name] = self._wrap(modality, name)
         table["test_masked"] = self._kernel
-        blocks = self.adapter.tower_blocks(self.model)
-        for i, block in enumerate(blocks):
+        towers = dict.fromkeys(self.adapter.tower_blocks(self.model, m) for m in self.adapter.modalities)
+        blocks = [(i, block) for tower in towers for i, block in enumerate(tower)]
+        for i, block in blocks:
             module = self.adapter.attention(block)
             block.register_forward_pre_hook(self._restart)
             if i >= self.layer:
@@ -172,14 +173,17 @@ class _masked_tower:
                 self.saved.append((module, module.config))
                 module.config = copy.copy(module.config)
                 module.config._attn_implementation = "test_masked"
-        self.blocks = blocks
+        self.blocks = [block for _, block in blocks]
 
     def _restart(self, module, args):
         self.offset = 0
 
     def _wrap(self, modality, name):
         def wrapped(**kwargs):
-            blocks, shapes = self.adapter.tower_blocks(self.model), []
+            if self.inside:  # a video method that calls the image method
+                return getattr(type(self.model.model), name)(self.model.model, **kwargs)
+            blocks, shapes = self.adapter.tower_blocks(self.model, modality), []
+            self.inside = True
             hook = blocks[0].register_forward_pre_hook(
                 lambda m, a, k: (
                     shapes.append((a[0] if a else k["hidden_states"]).shape) or self._mark(modality, kwargs, shapes[0])
@@ -188,6 +192,7 @@ class _masked_tower:
             )
             out = getattr(type(self.model.model), name)(self.model.model, **kwargs)
             hook.remove()
+            self.inside = False
             return out
 
         return wrapped
@@ -205,7 +210,8 @@ class _masked_tower:
             ]
         )
         self.dead = torch.zeros(flat[0] * flat[1], dtype=torch.bool)
-        self.dead[index[~alive].reshape(-1)] = True
+        gone = index[~alive].reshape(-1)
+        self.dead[gone[gone >= 0]] = True
         self.dead = self.dead.view(flat)
 
     def _kernel(self, module, q, k, v, attention_mask, scaling=None, **kwargs):

@@ -47,8 +47,10 @@ class Call:
     shifts: dict[int, Tensor] = field(default_factory=dict)
     rope: Any = None
     masks: dict[Any, Any] = field(default_factory=dict)
-    prepared: Any = None
+    blocks: Any = None
+    """Pairs of columns a finished mask opens beyond causality: bool [B or 1, L, L], or a dict by layer type."""
     deepstack: tuple[Tensor, list[Tensor]] | None = None
+    """Columns bool [B, L], and one tensor of rows per early layer, to be added by the engine."""
     stats: dict[Any, Tensor] = field(default_factory=dict)
     scratch: dict[int, dict] = field(default_factory=dict)
     collector: Any = None

@@ -21,7 +21,7 @@ from ..core.stats import AttentionCall, by_segment, class_row, received
 from .attention_tap import AttentionTap, Collector, collecting
 from .call import current
 from .clock import Clock
-from .span import RUN, TowerRun, TowerSpan
+from .span import RUN, TowerRun, TowerSpan, measured
 
 RECORD = "vtc_record"
 ENGINE = "_vtc_encoder"
@@ -98,7 +98,7 @@ class EncoderEngine:
 
     def encode(self, fn: Callable, base: nn.Module, modality: str, args: tuple, kwargs: dict[str, Any]) -> Any:
         """Run the model's own feature method and attach a record to its output."""
-        if not self.enabled:
+        if not self.enabled or RUN.get() is not None:  # some video methods call the image method
             return fn(base, *args, **kwargs)
         names = inspect.signature(fn).parameters
         bound = {**dict(zip([n for n in names if n != "self"], args, strict=False)), **kwargs}
@@ -114,12 +114,7 @@ class EncoderEngine:
             RUN.reset(token)
         clock.stop("vision")
         call = FeatureCall(modality, bound, output)
-        units = self.adapter.units(self.model, call)
-        stats = {
-            need: self.adapter.carry(self.model, call, need, collector.values[need])
-            for need in self.needs
-            if need in collector.values
-        }
+        units, stats = measured(self.model, self.adapter, call, collector.values)
         stats |= {n: self._entropy(call, n, units) for n in self.needs if n.stat == "entropy"}
         record = EncodeRecord(modality, units, stats, clock, run.alive)
         setattr(output, RECORD, record)

@@ -11,7 +11,16 @@ from transformers import DynamicCache
 from ..core.layout import Packing, Segment
 from . import cache as kv
 from .call import Call, current
-from .masks import columns_mask, gather_prepared, is_prepared, layer_mask, layer_type, padding_of, stored_valid
+from .masks import (
+    columns_mask,
+    forward_blocks,
+    is_prepared,
+    layer_mask,
+    layer_type,
+    padding_of,
+    stored_valid,
+    take_blocks,
+)
 
 if TYPE_CHECKING:
     from .decoder import DecoderEngine
@@ -68,7 +77,8 @@ class Entrance:
         valid = None if bool(call.real.all()) else call.real
         call.segments = [Segment(0, None, valid, call.real.shape[1])]
         call.positions = self._positions(call, kwargs)
-        call.prepared = kwargs.get("attention_mask") if self._keeps_prepared(kwargs) else None
+        self._note_blocks(call, kwargs)
+        self._take_deepstack(call, kwargs)
         if kv.is_shrunk(call.past):
             self._continue_mask(kwargs, valid, call.real.shape[1])
             self._shift(kwargs, call.past)
@@ -87,6 +97,7 @@ class Entrance:
         kwargs["inputs_embeds"] = packing.take(kwargs["inputs_embeds"])
         self._put_positions(call, kwargs, packing, positions)
         self._put_mask(call, kwargs, packing)
+        self._take_deepstack(call, kwargs)
         self._put_deepstack(kwargs, packing, keep)
 
     def _positions(self, call: Call, kwargs: dict[str, Any]) -> Tensor:
@@ -120,10 +131,11 @@ class Entrance:
 
     def _put_mask(self, call: Call, kwargs: dict[str, Any], packing: Packing) -> None:
         layer = first_layer(call.past)
-        if self._keeps_prepared(kwargs):
-            call.prepared = kwargs["attention_mask"]
-            held = 0 if layer is None else kv.stored(layer)
-            kwargs["attention_mask"] = gather_prepared(call.prepared, packing, held)
+        if self._note_blocks(call, kwargs):
+            given, like = kwargs["attention_mask"], kwargs["inputs_embeds"]
+            kinds = self.kinds() if isinstance(given, dict) else {None: 0}
+            masks = {kind: self._packed_mask(call, kind, i, packing, like) for kind, i in kinds.items()}
+            kwargs["attention_mask"] = masks if isinstance(given, dict) else masks[None]
             return
         past = None if layer is None else call.past_valid.get(index_of(call.past, layer))
         mask = columns_mask(layer, past, packing.valid, packing.width, kwargs["inputs_embeds"])
@@ -131,8 +143,29 @@ class Entrance:
             mask = torch.ones(packing.index.shape, dtype=torch.bool, device=packing.index.device)
         kwargs["attention_mask"] = mask
 
-    def _keeps_prepared(self, kwargs: dict[str, Any]) -> bool:
-        return self.engine.adapter.prepared_masks and is_prepared(kwargs.get("attention_mask"))
+    def _packed_mask(self, call: Call, kind: str | None, index: int, packing: Packing, like: Tensor) -> Any:
+        layer, past = layer_at(call.past, index), call.past_valid.get(index)
+        blocks = take_blocks(call.blocks[kind] if kind else call.blocks, packing, like.shape[0])
+        return layer_mask(self.config, index, like, layer, past, packing.valid, blocks)
+
+    def _note_blocks(self, call: Call, kwargs: dict[str, Any]) -> bool:
+        """Remember which pairs a finished mask opens beyond causality; False when the mask is not such a one."""
+        given = kwargs.get("attention_mask")
+        if not (self.engine.adapter.prepared_masks and is_prepared(given)):
+            return False
+        assert call.real is not None
+        layer = first_layer(call.past)
+        call.blocks = forward_blocks(given, 0 if layer is None else kv.stored(layer), call.real.shape[1])
+        return True
+
+    def kinds(self) -> dict[str, int]:
+        """First layer of every type of attention."""
+        return {layer_type(self.config, i): i for i in reversed(range(self.config.num_hidden_layers))}
+
+    def _take_deepstack(self, call: Call, kwargs: dict[str, Any]) -> None:
+        """Rows added after early layers: add them ourselves when tokens are dropped in between."""
+        if self.engine.layer_hooks.takes_deepstack and kwargs.get("visual_pos_masks") is not None:
+            call.deepstack = (kwargs.pop("visual_pos_masks"), kwargs.pop("deepstack_visual_embeds"))
 
     def _put_deepstack(self, kwargs: dict[str, Any], packing: Packing, keep: Tensor) -> None:
         where = kwargs.get("visual_pos_masks")
@@ -169,16 +202,17 @@ class Entrance:
         given = kwargs.get("attention_mask")
         if not isinstance(layer, kv.Shrunk):
             return
-        if is_prepared(given) and layer.valid is None and new is None:
-            return  # made from the cache's own sizes: right as it is
         like = kwargs.get("inputs_embeds")
         if isinstance(given, dict) and like is not None:
-            past = stored_valid(layer, width)
-            masks = {layer_type(self.config, i): i for i in range(self.config.num_hidden_layers)}
-            kwargs["attention_mask"] = {t: layer_mask(self.config, i, like, layer, past, new) for t, i in masks.items()}
+            kwargs["attention_mask"] = {t: self._later_mask(cache, i, like, new) for t, i in self.kinds().items()}
             return
         like = like if like is not None else kwargs["input_ids"]
         kwargs["attention_mask"] = columns_mask(layer, stored_valid(layer, width), new, width, like)
+
+    def _later_mask(self, cache: Any, index: int, like: Tensor, new: Tensor | None) -> Any:
+        layer = layer_at(cache, index)
+        past = None if layer is None else stored_valid(layer, like.shape[1])
+        return layer_mask(self.config, index, like, layer, past, new)
 
     def _shift(self, kwargs: dict[str, Any], cache: Any) -> None:
         shift, given = shift_of(cache), kwargs.get("position_ids")
@@ -204,6 +238,12 @@ class Entrance:
 def first_layer(cache: Any) -> Any:
     """First layer of a cache that stores tokens, None without a cache."""
     return next((layer for layer in getattr(cache, "layers", ()) if kv.is_token_layer(layer)), None)
+
+
+def layer_at(cache: Any, index: int) -> Any:
+    """Cache layer of decoder layer ``index``; None where there is none (yet)."""
+    layers = getattr(cache, "layers", ())
+    return layers[index] if index < len(layers) else None
 
 
 def index_of(cache: Any, layer: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from ..core.layout import Packing, Segment
 from . import cache as kv
 from .call import Call, current
-from .masks import gather_prepared, layer_mask, layer_type, stored_valid
+from .masks import layer_mask, layer_type, stored_valid, take_blocks
 from .selecting import keep_mask, run_stage
 
 if TYPE_CHECKING:
@@ -24,12 +25,18 @@ class LayerHooks:
     def __init__(self, engine: DecoderEngine) -> None:
         self.engine = engine
 
+    @property
+    def takes_deepstack(self) -> bool:
+        """True when tokens are dropped before the model has added the last rows to its early layers."""
+        cuts = self.engine.cuts
+        return bool(cuts) and min(cuts) < self.engine.adapter.deepstack(self.engine.model)
+
     def install(self) -> list[Any]:
         """Register the hooks and return their handles."""
         if not self.engine.cuts:
             return []
         layers = self.engine.adapter.layers(self.engine.model)
-        start = min(self.engine.cuts)
+        start = 1 if self.takes_deepstack else min(self.engine.cuts)
         return [
             layer.register_forward_pre_hook(functools.partial(self._pre, i), with_kwargs=True)
             for i, layer in enumerate(layers)
@@ -45,11 +52,14 @@ class LayerHooks:
         return self._later(call, index, args, kwargs)
 
     def _prefill(self, call: Call, index: int, args: tuple, kwargs: dict[str, Any]) -> Any:
-        hidden = args[0] if args else kwargs["hidden_states"]
+        given = hidden = args[0] if args else kwargs["hidden_states"]
+        if call.deepstack is not None and index <= len(call.deepstack[1]):
+            hidden = self._add_rows(call, index - 1, hidden)
         if index in self.engine.cuts:
             call.clock.start("select")
             hidden = self._cut(call, index, hidden)
             call.clock.stop("select")
+        if hidden is not given:
             args, kwargs = ((hidden, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": hidden})
         segment = call.segments[-1]
         if len(call.segments) == 1 and not kv.is_shrunk(call.past):
@@ -58,12 +68,25 @@ class LayerHooks:
         if len(call.segments) == 1:
             layer = call.past.layers[index] if index < len(call.past.layers) else None
             if isinstance(layer, kv.Shrunk):
-                self._shift(call.past, layer, hidden, kwargs)
+                self._shift(index, call.past, layer, hidden, kwargs)
         if len(call.segments) > 1:
-            self._rope(call, segment, kwargs, hidden)
+            self._rope(call, index, segment, kwargs, hidden)
             kwargs["position_ids"] = None
         kwargs["attention_mask"] = self._mask(call, index, segment, hidden)
         return args, kwargs
+
+    def _add_rows(self, call: Call, level: int, hidden: Tensor) -> Tensor:
+        """Add the rows the model would have added after layer ``level`` to the columns that are still there."""
+        assert call.deepstack is not None and call.real is not None
+        mask, rows = call.deepstack
+        packing, mask = call.segments[-1].packing, mask.to(hidden.device)
+        new = rows[level].to(hidden.device, hidden.dtype)
+        if packing is not None:
+            new = new[keep_mask(call, *call.real.shape, hidden.device)[mask]]
+            mask = packing.take(mask) if packing.valid is None else packing.take(mask) & packing.valid
+        hidden = hidden.clone()
+        hidden[mask] = hidden[mask] + new
+        return hidden
 
     def _cut(self, call: Call, index: int, hidden: Tensor) -> Tensor:
         self.engine.taps.flush(call)
@@ -103,7 +126,7 @@ class LayerHooks:
         call.shifts[index] = new if old is None else old + new
         call.scratch[-1].setdefault("gone", {})[index] = gone
 
-    def _rope(self, call: Call, segment: Segment, kwargs: dict[str, Any], hidden: Tensor) -> None:
+    def _rope(self, call: Call, index: int, segment: Segment, kwargs: dict[str, Any], hidden: Tensor) -> None:
         given = kwargs.get("position_embeddings")
         if given is None:
             return
@@ -111,26 +134,28 @@ class LayerHooks:
         if key not in call.masks:
             call.masks[key] = (
                 given,
-                self._rotated(call, segment, given, hidden),
+                self._rotated(call, index, segment, given, hidden),
             )  # `given` is held: ids are not reused
         kwargs["position_embeddings"] = call.masks[key][1]
 
-    def _rotated(self, call: Call, segment: Segment, given: tuple[Tensor, ...], hidden: Tensor) -> tuple[Tensor, ...]:
+    def _rotated(
+        self, call: Call, index: int, segment: Segment, given: tuple[Tensor, ...], hidden: Tensor
+    ) -> tuple[Tensor, ...]:
         gone = call.scratch[-1].get("gone", {})
         starts = [s for s in gone if s <= segment.start]
         assert segment.packing is not None
         if starts:
             positions = segment.packing.take(call.positions - gone[max(starts)])
-            return self._rotary(call, hidden, positions)
+            return self._rotary(call, index, hidden, positions)
         first = call.segments[0].packing
         relative = segment.packing if first is None else rebase(first, segment.packing)
         return tuple(relative.take(x, dim=x.ndim - 2) for x in given)
 
-    def _rotary(self, call: Call, hidden: Tensor, positions: Tensor) -> tuple[Tensor, ...]:
+    def _rotary(self, call: Call, index: int, hidden: Tensor, positions: Tensor) -> tuple[Tensor, ...]:
         """Rotate by these positions, not by those the entrance has prepared."""
         entrance, call.rotary_positions = call.rotary_positions, None
         try:
-            return self.engine.decoder.rotary_emb(hidden, positions)  # type: ignore[operator]
+            return rotate(self.engine.decoder, index, hidden, positions)
         finally:
             call.rotary_positions = entrance
 
@@ -141,14 +166,10 @@ class LayerHooks:
         kind = layer_type(config, index)
         key = (segment.start, getattr(layer, "history", ()), kind)
         if key not in call.masks:
-            if call.prepared is not None and segment.packing is not None:
-                held = 0 if layer is None else kv.stored(layer)
-                prepared = call.prepared.get(kind) if isinstance(call.prepared, dict) else call.prepared
-                mask = gather_prepared(prepared, segment.packing, held)
-                if mask is None:
-                    mask = layer_mask(config, index, hidden, layer, call.past_valid.get(index), segment.valid)
-            else:
-                mask = layer_mask(config, index, hidden, layer, call.past_valid.get(index), segment.valid)
+            table = call.blocks.get(kind) if isinstance(call.blocks, dict) else call.blocks
+            blocks = take_blocks(table, segment.packing, hidden.shape[0])
+            past = call.past_valid.get(index)
+            mask = layer_mask(config, index, hidden, layer, past, segment.valid, blocks)
             call.masks[key] = mask
         return call.masks[key]
 
@@ -160,7 +181,7 @@ class LayerHooks:
             return None
         hidden = args[0] if args else kwargs["hidden_states"]
         kwargs = dict(kwargs)
-        self._shift(cache, layer, hidden, kwargs)
+        self._shift(index, cache, layer, hidden, kwargs)
         key = (layer.history, layer_type(self.engine.decoder.config, index))
         memo = call.masks if call is not None else {}
         if key not in memo:
@@ -170,15 +191,23 @@ class LayerHooks:
         kwargs["attention_mask"] = memo[key]
         return args, kwargs
 
-    def _shift(self, cache: Any, layer: kv.Shrunk, hidden: Tensor, kwargs: dict[str, Any]) -> None:
+    def _shift(self, index: int, cache: Any, layer: kv.Shrunk, hidden: Tensor, kwargs: dict[str, Any]) -> None:
         """Positions of this layer when its cut renumbered them: logical ones minus what the layer dropped."""
         first = getattr(cache.layers[0], "shift", None)
         positions = kwargs.get("position_ids")
         if layer.shift is None or positions is None or layer.shift is first:
             return
         extra = layer.shift if first is None else layer.shift - first
-        rotary: Any = self.engine.decoder.rotary_emb
-        kwargs["position_embeddings"] = rotary(hidden, positions - extra.to(positions.device)[:, None])
+        moved = positions - extra.to(positions.device)[:, None]
+        kwargs["position_embeddings"] = rotate(self.engine.decoder, index, hidden, moved)
+
+
+def rotate(decoder: Any, index: int, hidden: Tensor, positions: Tensor) -> tuple[Tensor, ...]:
+    """Cosines and sines for layer ``index``; some decoders have one rotary embedding per type of layer."""
+    rotary = decoder.rotary_emb
+    if "layer_type" in inspect.signature(rotary.forward).parameters:
+        return rotary(hidden, positions, layer_type(decoder.config, index))
+    return rotary(hidden, positions)
 
 
 def inverse(packing: Packing) -> Tensor:

@@ -59,25 +59,70 @@ def stored_valid(layer: Any, width: int) -> Tensor | None:
     return past_valid(layer)
 
 
-def layer_mask(config: Any, index: int, hidden: Tensor, layer: Any, past: Tensor | None, new: Tensor | None) -> Any:
-    """Causal mask of one decoder layer for the tokens in ``hidden`` [B, K, D], in the format of the user's kernel."""
+def layer_mask(
+    config: Any,
+    index: int,
+    hidden: Tensor,
+    layer: Any,
+    past: Tensor | None,
+    new: Tensor | None,
+    blocks: Tensor | None = None,
+) -> Any:
+    """Causal mask of one decoder layer for the tokens in ``hidden`` [B, K, D], in the format of the user's kernel.
+
+    ``blocks`` bool [B, K, K] opens further pairs of new columns (images that attend both ways).
+    """
     mask = columns_mask(layer, past, new, hidden.shape[1], hidden)
+    start = 0 if layer is None else layer.get_seq_length()
     return MAKERS[layer_type(config, index)](
         config=config,
         inputs_embeds=hidden,
         attention_mask=mask,
         past_key_values=None if layer is None else Cache(layers=[layer]),
         position_ids=None,
+        or_mask_function=None if blocks is None else _overlay(blocks, start),
     )
 
 
-def gather_prepared(prepared: Any, packing: Packing, past: int) -> Any:
-    """Gather finished 4-D masks (a tensor, or a dict by layer type) on both token dimensions."""
+def _overlay(blocks: Tensor, start: Any) -> Any:
+    width = blocks.shape[-1]
+
+    def opened(batch: Any, head: Any, query: Any, key: Any) -> Any:
+        place = key - start  # negative for what was cached before, beyond the width for blank slots of static caches
+        return blocks[batch, query - start, place.clamp(0, width - 1)] & (place >= 0) & (place < width)
+
+    return opened
+
+
+def forward_blocks(prepared: Any, past: int, length: int) -> Any:
+    """Pairs of new columns that a finished mask opens beyond causality: bool [B or 1, L, L], None when there are none.
+
+    A dict by layer type gives a dict. What lies behind a query counts only where it may also be seen from there: it is
+    the mirror of an opened pair, which a sliding window may have closed again.
+    """
     if isinstance(prepared, dict):
-        return {kind: gather_prepared(mask, packing, past) for kind, mask in prepared.items()}
+        return {kind: forward_blocks(mask, past, length) for kind, mask in prepared.items()}
     if not isinstance(prepared, Tensor) or prepared.ndim != 4:
-        return prepared
-    return packing.take_mask(prepared[..., : past + packing.length], past)
+        return None
+    seen = new_columns(prepared, past, length)
+    ahead = seen.triu(1)
+    return (ahead | ahead.transpose(1, 2) & seen) if bool(ahead.any()) else None
+
+
+def new_columns(mask: Tensor, past: int, length: int) -> Tensor:
+    """Visible pairs among the new columns of a 4-D mask (first head): bool [B or 1, L, L]."""
+    width = mask.shape[-1]
+    start = past if past + length <= width else width - length  # windowed layers hold the last columns only
+    seen = mask[:, 0, :, start : start + length]
+    return seen if seen.dtype == torch.bool else seen == 0
+
+
+def take_blocks(blocks: Tensor | None, packing: Packing | None, batch: int) -> Tensor | None:
+    """Gather :func:`forward_blocks` on both token dimensions."""
+    if blocks is None:
+        return None
+    blocks = blocks.expand(batch, -1, -1)
+    return blocks if packing is None else packing.take_mask(blocks[:, None])[:, 0]
 
 
 def padding_of(mask: Any, length: int, past: int) -> Tensor | None:
@@ -89,8 +134,7 @@ def padding_of(mask: Any, length: int, past: int) -> Tensor | None:
     if mask.ndim == 2:
         return mask[:, -length:].bool()
     # a real token always sees itself: causal, windowed and blockwise masks alike
-    seen = mask[:, 0, :, past : past + length].diagonal(dim1=-2, dim2=-1)
-    return seen if seen.dtype == torch.bool else seen == 0
+    return new_columns(mask, past, length).diagonal(dim1=-2, dim2=-1)
 
 
 def is_prepared(mask: Any) -> bool:

@@ -13,7 +13,7 @@ from transformers.masking_utils import create_bidirectional_mask
 
 from vtc.adapters import Adapter, FeatureCall
 
-from ..core.layout import Packing, VisualSpan
+from ..core.layout import Packing, Unit, VisualSpan
 from ..core.stage import Encoder, Stage
 from .attention_tap import active
 from .call import Call, Group
@@ -86,12 +86,14 @@ class TowerSpan:
         shape = (1, hidden.shape[0]) if hidden.ndim == 2 else (hidden.shape[0], hidden.shape[1])
         call = FeatureCall(self.modality, run.call.kwargs, None, shape)
         patches = self.adapter.patch_index(self.model, call).to(hidden.device)
-        rows = hidden.reshape(-1, hidden.shape[-1])[patches].mean(1)
+        rows = hidden.reshape(-1, hidden.shape[-1])[patches.clamp_min(0)].mean(1)
+        rows = rows.masked_fill((patches[:, :1] < 0), 0)  # a newline row is the same everywhere
         alive = self._decide(run, call, index, rows)
         if bool(alive.all()):
             return hidden
         keep = torch.ones(shape[0] * shape[1], dtype=torch.bool, device=hidden.device)
-        keep[patches[~alive].reshape(-1)] = False
+        gone = patches[~alive].reshape(-1)
+        keep[gone[gone >= 0]] = False
         run.alive, run.shape = alive, hidden.shape
         if hidden.ndim == 2:
             run.flat = keep
@@ -100,14 +102,16 @@ class TowerSpan:
         return run.packing.take(hidden)
 
     def _decide(self, run: TowerRun, call: FeatureCall, index: int, rows: Tensor) -> Tensor:
+        collector = active()
+        units, stats = measured(self.model, self.adapter, call, {} if collector is None else collector.values)
         groups, start = [], 0
-        for number, unit in enumerate(self.adapter.units(self.model, call)):
+        for number, unit in enumerate(units):
             columns = torch.arange(start, start + unit.length, device=rows.device)
             span = VisualSpan(0, number, unit, columns, start, 0)
             groups.append(Group(span, columns - start, SpanLog(0, number, call.modality, unit)))
             start += unit.length
         state = Call(owner=self, engine=self.owner, clock=Clock(rows.device), groups=groups)
-        state.records = [_Stats(self._stats(call))]
+        state.records = [_Stats(stats)]
         state.real = torch.ones(1, rows.shape[0], dtype=torch.bool, device=rows.device)
         for stage in self.cuts[index]:
             run_stage(state, stage, index, rows[None], None, self.owner.row_state)
@@ -115,11 +119,6 @@ class TowerSpan:
         for g in groups:
             alive[g.span.cols[g.alive]] = True
         return alive
-
-    def _stats(self, call: FeatureCall) -> dict[Any, Tensor]:
-        collector = active()
-        values = {} if collector is None else collector.values
-        return {need: self.adapter.carry(self.model, call, need, raw) for need, raw in values.items()}
 
     def _side_inputs(self, run: TowerRun, kwargs: dict[str, Any], hidden: Tensor) -> dict[str, Any]:
         rope = kwargs.get("position_embeddings")
@@ -190,6 +189,18 @@ class TowerSpan:
             full[row, packing.index[row, column]] = hidden[row, column]
         # blocks behind this one feed nothing that is used; their side inputs are full length again
         return (full, *output[1:]) if isinstance(output, tuple) else full
+
+
+def measured(
+    model: nn.Module, adapter: Adapter, call: FeatureCall, values: dict[Any, list[Tensor]]
+) -> tuple[list[Unit], dict[Any, Tensor]]:
+    """Geometry of a feature call, and what was measured in it as one value per feature row."""
+    units, stats = adapter.units(model, call), {}
+    for need, raw in values.items():
+        stats[need] = adapter.carry(model, call, need, raw)
+        for unit, parts in zip(units, adapter.part_stats(model, call, need, raw), strict=False):
+            unit.info.setdefault("part_stats", {})[need] = parts
+    return units, stats
 
 
 class _Stats:

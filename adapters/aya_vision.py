@@ -1,0 +1,22 @@
+"""Aya Vision: SigLIP tiles, pixel shuffle, Cohere2 decoder."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import nn
+
+from ._merged import MergedAdapter
+
+
+class AyaVisionAdapter(MergedAdapter):
+    """Every tile gets its own budget."""
+
+    family: ClassVar[str] = "aya_vision"
+    model_types: ClassVar[tuple[str, ...]] = ("aya_vision",)
+    notes: ClassVar[str] = "every tile is an image of its own"
+    modalities: ClassVar[tuple[str, ...]] = ("image",)
+
+    def merge(self, model: nn.Module) -> int:
+        """Side of the merge groups."""
+        return int(model.config.downsample_factor)

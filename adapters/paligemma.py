@@ -1,0 +1,23 @@
+"""PaliGemma 1 and 2: SigLIP, one linear layer, a prefix that attends both ways."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import nn
+
+from ._merged import MergedAdapter
+
+
+class PaliGemmaAdapter(MergedAdapter):
+    """Nothing is merged."""
+
+    family: ClassVar[str] = "paligemma"
+    model_types: ClassVar[tuple[str, ...]] = ("paligemma",)
+    notes: ClassVar[str] = "PaliGemma 1 and 2; the prefix attends both ways"
+    modalities: ClassVar[tuple[str, ...]] = ("image",)
+    prepared_masks: ClassVar[bool] = True
+
+    def merge(self, model: nn.Module) -> int:
+        """Side of the merge groups."""
+        return 1
