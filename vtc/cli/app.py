@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import bench, doctor, evaluate, inspecting, methods, models, path, run
+from . import bench, doctor, evaluate, inspecting, methods, models, path, run, sweep
 from .errors import SafeGroup
 from .output import print_banner
 
@@ -22,6 +22,8 @@ app.command("models")(models.models)
 app.command("inspect")(inspecting.inspect)
 app.command("doctor")(doctor.doctor)
 app.command("path")(path.path)
+evaluate.app.command("run")(sweep.run)
+evaluate.app.command("tasks")(sweep.tasks)
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(bench.app, name="bench")
 

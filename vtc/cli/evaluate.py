@@ -14,7 +14,7 @@ from .output import cell, print_json, print_table
 if TYPE_CHECKING:
     from vtc.eval.quality import Row
 
-_METHODS_HELP = "Names with commas; `none` is the unpatched model. Options follow colons: vtc-cls:start_layer=1."
+METHODS_HELP = "Names with commas; `none` is the unpatched model. Options follow colons: vtc-cls:start_layer=1."
 _Plan = list[tuple[str, "int | float | None", dict[str, Any]]]
 
 app = typer.Typer(help="Benchmarks.", no_args_is_help=True)
@@ -28,7 +28,7 @@ def _group() -> None:
 @app.command("quality")
 def quality(
     model: Annotated[str, typer.Option(help="Embedded name, folder or Hub id.")] = "tiny-llava",
-    methods: Annotated[str, typer.Option(help=_METHODS_HELP)] = ("none,random,vtc-cls"),
+    methods: Annotated[str, typer.Option(help=METHODS_HELP)] = ("none,random,vtc-cls"),
     keep: Annotated[str, typer.Option(help="Strengths with commas: shares or tokens per image.")] = "0.25",
     limit: Annotated[int, typer.Option(min=1, help="Number of questions.")] = 300,
     seed: Annotated[int, typer.Option(min=0, help="Which set of questions.")] = 0,
@@ -38,7 +38,7 @@ def quality(
     out: Annotated[Path | None, typer.Option(help="Folder for quality.json.")] = None,
 ) -> None:
     """Exact answers on generated scenes, per method, strength and family of questions."""
-    plan = _plan(methods, keep)
+    todo = plan(methods, keep)
 
     from vtc.eval.quality import evaluate
 
@@ -46,7 +46,7 @@ def quality(
 
     loaded = load(model, device)
     rows: list[Row] = []
-    for method, strength, given in plan:
+    for method, strength, given in todo:
         rows += evaluate(
             loaded.model,
             loaded.processor,
@@ -68,7 +68,7 @@ def quality(
         _show(data, f"{loaded.name}: {limit} questions, seed {seed}; exact answers in %")
 
 
-def _plan(methods: str, keep: str) -> _Plan:
+def plan(methods: str, keep: str) -> _Plan:
     """Every method at every strength; the unpatched model once. Bad names and values are refused here."""
     strengths = [values.parse_keep(text) for text in keep.split(",") if text.strip()]
     names = [name.strip() for name in methods.split(",") if name.strip()]
