@@ -161,12 +161,7 @@ def _boxes(size: list[int], grid: tuple[int, int] | None, side: int) -> list[tup
     new_h, new_w = height * scale, width * scale
     top, left = (grid[0] * side - new_h) / 2, (grid[1] * side - new_w) / 2
     return whole + [
-        (
-            (j * side - left) / new_w,
-            (i * side - top) / new_h,
-            ((j + 1) * side - left) / new_w,
-            ((i + 1) * side - top) / new_h,
-        )
+        ((j * side - left) / new_w, (i * side - top) / new_h, ((j + 1) * side - left) / new_w, ((i + 1) * side - top) / new_h)
         for i in range(grid[0])
         for j in range(grid[1])
     ]

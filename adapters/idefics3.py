@@ -13,10 +13,7 @@ class Idefics3Adapter(MergedAdapter):
     """Features come per sample; every crop gets its own budget."""
 
     family: ClassVar[str] = "idefics3"
-    model_types: ClassVar[tuple[str, ...]] = (
-        "idefics3",
-        "smolvlm",
-    )
+    model_types: ClassVar[tuple[str, ...]] = ("idefics3", "smolvlm",)
     notes: ClassVar[str] = "Idefics3 and SmolVLM; every crop is an image of its own"
     modalities: ClassVar[tuple[str, ...]] = ("image",)
     towers: ClassVar[tuple[str, ...]] = ("vision_model",)

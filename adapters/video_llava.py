@@ -37,4 +37,6 @@ class VideoLlavaAdapter(Adapter):
         part = torch.arange(frames).repeat_interleave(length)
         cell = torch.arange(-1, length - 1).repeat(frames)
         role = torch.where(cell < 0, int(Role.CLASS), int(Role.PATCH))
-        return [Unit("video", len(part), None, part, cell, role, ((side, side),) * frames) for _ in range(videos)]
+        return [
+            Unit("video", len(part), None, part, cell, role, ((side, side),) * frames) for _ in range(videos)
+        ]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vtc.demos.embedded import EMBEDDED, load_embedded
+
 from vtc.version import __version__
 
 from .bases import GENERIC

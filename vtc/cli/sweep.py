@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from . import values
 from .errors import debugging
 from .evaluate import METHODS_HELP, plan
 from .output import print_json, print_table
