@@ -141,7 +141,8 @@ def _raise_if_any(watch: Watch, fault: Exception | None) -> None:
     if first is None:
         return
     count, calls = sum(len(errors) for errors, _ in failures), sum(calls for _, calls in failures)
-    raise EvaluationError(f"{count} of {calls} calls of generate failed. The first one:\n{first}") from fault
+    what = first.strip().splitlines()[-1]
+    raise EvaluationError(f"{count} of {calls} calls of generate failed: {what}\nThe first one:\n{first}") from fault
 
 
 def _match(requests: list[Any], answers: list[Any], samples: list[Sample]) -> tuple[list[Sample], list[Any]]:

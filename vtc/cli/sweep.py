@@ -55,6 +55,7 @@ def run(
     _need_lmms_eval()
 
     from vtc.eval.lmms import runner
+    from vtc.eval.lmms.failure import EvaluationError
 
     args, fitting = _model_args(model, base, model_args, device, batch)
     ours = [name for name in names if name.split("_")[0] == "vtc"]
@@ -73,7 +74,11 @@ def run(
         simple=simple,
         gen_kwargs=gen_kwargs,
     )
-    done = runner.run(sweep, out, resume, progress=_progress)
+    try:
+        done = runner.run(sweep, out, resume, progress=_progress)
+    except EvaluationError as error:
+        typer.echo(str(error), err=True)  # with the traceback, which the closing line leaves out
+        raise
     if done is not None:
         _finish(done, out, as_json)
 
