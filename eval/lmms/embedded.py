@@ -21,6 +21,9 @@ def arguments(name: str) -> dict[str, Any]:
     A model that is built in code is written into the cache first; it goes through the generic base, because
     lmms-eval's own Qwen classes run in bfloat16 and enlarge small pictures.
     """
+    import torch
+
+    torch.set_num_threads(1)  # too small to gain from more threads, which only wait for one another
     path = EMBEDDED[name].path
     if path is not None:
         return {"pretrained": str(path), "dtype": "float32"}

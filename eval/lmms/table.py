@@ -96,22 +96,35 @@ def write_csv(path: Path, found: Sequence[Line]) -> None:
         writer.writerows({name: line.get(name) for name in COLUMNS} for line in found)
 
 
-def wide(found: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows for people: one row per setting, one column per task, shares and costs of all tasks."""
+def scores(found: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows for people: one row per setting, one column per task, their mean and what it retains."""
     tasks = list(dict.fromkeys(line["task"] for line in found if line["task"] != ALL))
-    header = ["method", "options", "keep", *tasks, "mean", "score %", "tokens", "tokens %"]
-    header += ["prefill ms", "TTFT ms", "decode tok/s", "KV KiB"]
     rows = []
     for group in _groups(found):
         by = {line["task"]: line for line in group}
         whole = by.get(ALL, group[0])
-        row = [whole["method"], whole["options"] or "-", _text(whole["keep"], "{}")]
-        row += [_text(by[task]["score"] if task in by else None, "{:.3f}") for task in tasks]
-        row += [_text(whole["score"], "{:.3f}"), _text(whole["score_retained"], "{:.1%}")]
-        row += [_text(whole["tokens_after"], "{:.1f}"), _text(whole["tokens_retained"], "{:.1%}")]
-        row += [_text(whole[name], "{:.1f}") for name in COSTS[:3]] + [_text(whole["kv_bytes"] / 1024, "{:.1f}")]
-        rows.append(row)
-    return header, rows
+        row = _head(whole) + [_text(by[task]["score"] if task in by else None, "{:.3f}") for task in tasks]
+        rows.append([*row, _text(whole["score"], "{:.3f}"), _text(whole["score_retained"], "{:.1%}")])
+    return [*_HEAD, *tasks, "mean", "retained"], rows
+
+
+def costs(found: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows for people: one row per setting with tokens and costs over all tasks."""
+    rows = []
+    for group in _groups(found):
+        whole = next((line for line in group if line["task"] == ALL), group[0])
+        row = [*_head(whole), f"{whole['tokens_before']:.1f}", f"{whole['tokens_after']:.1f}"]
+        row += [f"{whole['tokens_retained']:.1%}", f"{whole['tokens_mean']:.1f}"]
+        rows.append(row + [f"{whole[name]:.1f}" for name in COSTS[:3]] + [f"{whole['kv_bytes'] / 1024:.1f}"])
+    tokens = ["tokens before", "after", "kept", "mean over layers"]
+    return [*_HEAD, *tokens, "prefill ms", "first token ms", "decode tokens/s", "KV KiB"], rows
+
+
+_HEAD = ("method", "options", "keep")
+
+
+def _head(line: Line) -> list[str]:
+    return [line["method"], line["options"] or "-", _text(line["keep"], "{}")]
 
 
 def _text(value: Any, form: str) -> str:
@@ -119,10 +132,12 @@ def _text(value: Any, form: str) -> str:
 
 
 def markdown(found: Sequence[Line]) -> str:
-    """The table of :func:`wide` in Markdown."""
-    header, rows = wide(found)
-    parts = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(part) + " |" for part in parts) + "\n"
+    """Both tables in Markdown."""
+    return "\n".join(_markdown(*part) for part in (scores(found), costs(found)))
+
+
+def _markdown(header: list[str], rows: list[list[str]]) -> str:
+    return "".join("| " + " | ".join(part) + " |\n" for part in [header, ["---"] * len(header), *rows])
 
 
 def plot(path: Path, found: Sequence[Line]) -> None:

@@ -88,9 +88,7 @@ def _qwen(cls: str, video: str = "Qwen2VLVideoProcessor") -> Any:
 
 
 def _internvl() -> Any:
-    extra = dict(
-        start_image_token="<vs>", end_image_token="<ve>", context_image_token="<image>", video_token="<video>"
-    )
+    extra = dict(start_image_token="<vs>", end_image_token="<ve>", context_image_token="<image>", video_token="<video>")
     return tf.InternVLProcessor(
         image_processor=tf.GotOcr2ImageProcessor(**SQUARE),
         tokenizer=tokenizer(extra_special_tokens=extra),

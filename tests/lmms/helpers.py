@@ -11,9 +11,9 @@ import torch
 from checkpoints import CHECKPOINTS
 from lmms_eval import evaluator, models
 from lmms_eval.tasks import TaskManager
+from vtc.eval.lmms.factory import VTCChat, VTCSimple
 
 from vtc.core.stage import Projector, Selection, Stage, View
-from vtc.eval.lmms.factory import VTCChat, VTCSimple
 from vtc.methods import Method
 
 TASK = "vtc_attribute"

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from vtc.eval.lmms.arguments import Settings, claim, literal, signature, split
 
 import vtc
-from vtc.eval.lmms.arguments import Settings, claim, literal, signature, split
 
 
 class Base:

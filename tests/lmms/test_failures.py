@@ -10,12 +10,12 @@ import pytest
 
 pytest.importorskip("lmms_eval", reason="needs lmms-eval: pip install 'vtc[eval]'")
 
-import vtc.methods  # noqa: E402
 from helpers import Announced, evaluate, ours  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
-
-from vtc.cli.app import app  # noqa: E402
 from vtc.eval.lmms.failure import EvaluationError  # noqa: E402
+
+import vtc.methods  # noqa: E402
+from vtc.cli.app import app  # noqa: E402
 
 
 @pytest.fixture
@@ -35,12 +35,11 @@ def test_a_broken_method_fails_the_run(name: str, calls: int, checkpoint: Any, t
     assert "generate" not in vars(model.model)
 
 
-def test_the_command_line_exits_with_1(
-    tmp_path: Path, broken: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_line_exits_with_1(tmp_path: Path, broken: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VTC_CACHE", str(tmp_path / "cache"))
     result = CliRunner().invoke(
-        app, ["eval", "run", "--methods", "none,broken", "--tasks", "vtc_reading", "--limit", "3", "--out", str(tmp_path)]
+        app,
+        ["eval", "run", "--methods", "none,broken", "--tasks", "vtc_reading", "--limit", "3", "--out", str(tmp_path)],
     )
     assert result.exit_code == 1
     message = "1 of 3 calls of generate failed: ZeroDivisionError: the third picture broke it"

@@ -87,8 +87,9 @@ def _check_last(model: Any, cut: list[Any]) -> None:
 
 
 def test_methods_inside_the_decoder_report_the_mean_over_layers(checkpoint: Any, tasks: Path) -> None:
-    from vtc.core.stage import Decoder, Stage
     from vtc.eval.lmms.samples import Sample
+
+    from vtc.core.stage import Decoder, Stage
     from vtc.methods import Random
 
     class Late(Random):

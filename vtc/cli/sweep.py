@@ -149,6 +149,6 @@ def _finish(done: list[dict[str, Any]], out: Path, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    header, rows = table.wide(found)
-    print_table(header, rows, "Scores per task; shares of the unpatched model's")
+    print_table(*table.scores(found), "Scores; retained: share of the unpatched model's mean")
+    print_table(*table.costs(found), "Visual tokens per question, medians of times, KV cache after the prefill")
     typer.echo(f"Files: {out / 'results.csv'}, {out / 'results.md'}, {out / 'results.png'}, {out / 'cells'}")
