@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vtc.eval.quality import Row
 
 METHODS_HELP = "Names with commas; `none` is the unpatched model. Options follow colons: vtc-cls:start_layer=1."
+KEEP_HELP = "Strengths with commas: shares, tokens per image, or `default` for the method's own."
 _Plan = list[tuple[str, "int | float | None", dict[str, Any]]]
 
 app = typer.Typer(help="Benchmarks.", no_args_is_help=True)
@@ -29,7 +30,7 @@ def _group() -> None:
 def quality(
     model: Annotated[str, typer.Option(help="Embedded name, folder or Hub id.")] = "tiny-llava",
     methods: Annotated[str, typer.Option(help=METHODS_HELP)] = ("none,random,vtc-cls"),
-    keep: Annotated[str, typer.Option(help="Strengths with commas: shares or tokens per image.")] = "0.25",
+    keep: Annotated[str, typer.Option(help=KEEP_HELP)] = "0.25",
     limit: Annotated[int, typer.Option(min=1, help="Number of questions.")] = 300,
     seed: Annotated[int, typer.Option(min=0, help="Which set of questions.")] = 0,
     batch: Annotated[int, typer.Option(min=1, help="Questions per batch.")] = 50,
@@ -70,7 +71,7 @@ def quality(
 
 def plan(methods: str, keep: str) -> _Plan:
     """Every method at every strength; the unpatched model once. Bad names and values are refused here."""
-    strengths = [values.parse_keep(text) for text in keep.split(",") if text.strip()]
+    strengths = [_strength(text.strip()) for text in keep.split(",") if text.strip()]
     names = [name.strip() for name in methods.split(",") if name.strip()]
     if not names or not strengths:
         raise ValueError("Nothing to do: pass at least one method and one keep.")
@@ -84,6 +85,10 @@ def plan(methods: str, keep: str) -> _Plan:
         values.check_method(name, strengths[0], options)
         plan += [(name, strength, options) for strength in strengths]
     return plan
+
+
+def _strength(text: str) -> int | float | None:
+    return None if text == "default" else values.parse_keep(text)
 
 
 def _show(data: list[dict[str, Any]], title: str) -> None:

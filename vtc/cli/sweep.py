@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from .errors import debugging
-from .evaluate import METHODS_HELP, plan
+from .evaluate import KEEP_HELP, METHODS_HELP, plan
 from .output import print_json, print_table
 
 _NUMBER = 100
@@ -28,7 +28,7 @@ def tasks(
 def run(
     model: Annotated[str, typer.Option(help="Embedded name, folder or Hub id.")] = "tiny-llava",
     methods: Annotated[str, typer.Option(help=METHODS_HELP)] = "none,random,vtc-cls",
-    keep: Annotated[str, typer.Option(help="Strengths with commas: shares or tokens per image.")] = "0.25",
+    keep: Annotated[str, typer.Option(help=KEEP_HELP)] = "0.25",
     tasks: Annotated[str, typer.Option(help="Names with commas; `vtc` and `vtc_video` are ours.")] = "vtc",
     config: Annotated[list[Path] | None, typer.Option(help="Saved configuration as one more line; repeatable.")] = None,
     base: Annotated[str | None, typer.Option(help="Class of lmms-eval, or `generic`; default: by model type.")] = None,
