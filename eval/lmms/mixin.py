@@ -53,6 +53,7 @@ class Patched(_Base):
 
     settings: Settings
     base_name: str
+    task_dict: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -87,7 +88,9 @@ class Patched(_Base):
 
     def _generate_until(self, requests: list[Any]) -> list[Any]:
         watch = Watch(self.handle, getattr(getattr(self, "tokenizer", None), "pad_token_id", None))
-        documents, answers, fault = self.task_dict, [], None
+        documents = self.task_dict
+        answers: list[Any] = []
+        fault: Exception | None = None
         self.task_dict = Documents(documents, watch)
         try:
             with watch.on(self.model):
@@ -150,9 +153,10 @@ def _match(requests: list[Any], answers: list[Any], samples: list[Sample]) -> tu
     from lmms_eval.api.instance import GenerationResult, TokenCounts, unwrap_generation_output
 
     left: dict[Key, list[Sample]] = {}
-    for sample in samples:
-        left.setdefault(sample.key, []).append(sample)
-    mine, results = [], []
+    for made in samples:
+        left.setdefault(made.key, []).append(made)
+    mine: list[Sample] = []
+    results: list[Any] = []
     for request, answer in zip(requests, answers, strict=True):
         queue = left.get(_key(request), [])
         sample = queue.pop(0) if queue else None
