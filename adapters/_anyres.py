@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.image_processing_utils import select_best_resolution
 
 from vtc.core.layout import Role, Unit
 from vtc.core.stage import Need
 
-from .base import Adapter, FeatureCall
+from .base import CUT_STATS, Adapter, FeatureCall
 
 
 @dataclass(frozen=True)
@@ -30,32 +30,32 @@ class Packed:
 class AnyresAdapter(Adapter):
     """Base crop, tiles in raster order, unpadding, one newline per row of the stitched tiles."""
 
-    def pack(self, model: nn.Module, call: FeatureCall, crops: list[Tensor], newline: Tensor) -> list[Tensor]:
+    def pack(self, model: Any, call: FeatureCall, crops: list[Tensor], newline: Tensor) -> list[Tensor]:
         """Send ``crops`` (per image ``[P, N, C]``) and a newline ``[C]`` through the model's packing code."""
         raise NotImplementedError
 
-    def tiles(self, model: nn.Module, call: FeatureCall) -> list[tuple[int, int] | None]:
+    def tiles(self, model: Any, call: FeatureCall) -> list[tuple[int, int] | None]:
         """Rows and columns of tiles of every image; None for an image that is not tiled."""
         side = model.config.vision_config.image_size
-        best = (select_best_resolution(s, model.config.image_grid_pinpoints) for s in self._sizes(call))
+        best = (select_best_resolution(tuple(s), model.config.image_grid_pinpoints) for s in self._sizes(call))
         return [(h // side, w // side) for h, w in best]
 
     def _sizes(self, call: FeatureCall) -> list[list[int]]:
         return torch.as_tensor(call.kwargs["image_sizes"]).tolist()
 
-    def side(self, model: nn.Module) -> int:
+    def side(self, model: Any) -> int:
         """Patches per side of a crop."""
         vision: Any = model.config.vision_config
         return vision.image_size // vision.patch_size
 
-    def packed(self, model: nn.Module, call: FeatureCall) -> list[Packed]:
+    def packed(self, model: Any, call: FeatureCall) -> list[Packed]:
         """Origin of every row: coordinates of the stitched lattice, carried through the packing."""
         side, tiles = self.side(model), self.tiles(model, call)
         crops = [_coordinates(side, grid) for grid in tiles]
         rows = self.pack(model, call, crops, torch.full((3,), torch.nan, dtype=torch.double))
         return [_origin(r, side, grid) for r, grid in zip(rows, tiles, strict=True)]
 
-    def units(self, model: nn.Module, call: FeatureCall) -> list[Unit]:
+    def units(self, model: Any, call: FeatureCall) -> list[Unit]:
         """Partitions are the base crop and the tiles in raster order."""
         if call.modality != "image":
             return self.video_units(model, call)
@@ -74,11 +74,11 @@ class AnyresAdapter(Adapter):
             units.append(Unit("image", len(part), None, part, p.cell, role, ((side, side),) * count, info))
         return units
 
-    def video_units(self, model: nn.Module, call: FeatureCall) -> list[Unit]:
+    def video_units(self, model: Any, call: FeatureCall) -> list[Unit]:
         """Units of ``get_video_features``."""
         return super().units(model, call)
 
-    def patch_index(self, model: nn.Module, call: FeatureCall) -> Tensor:
+    def patch_index(self, model: Any, call: FeatureCall) -> Tensor:
         """One patch per row, -1 for newlines."""
         if call.modality != "image":
             return self.video_index(model, call)
@@ -96,14 +96,14 @@ class AnyresAdapter(Adapter):
             start += 1 + (grid[0] * grid[1] if grid else 0)
         return torch.cat(rows)[:, None]
 
-    def video_index(self, model: nn.Module, call: FeatureCall) -> Tensor:
+    def video_index(self, model: Any, call: FeatureCall) -> Tensor:
         """Patch index of ``get_video_features``."""
         return super().patch_index(model, call)
 
-    def _cut(self, model: nn.Module, call: FeatureCall) -> int:
+    def _cut(self, model: Any, call: FeatureCall) -> int:
         return int(self.has_class_token(model) and not self.keeps_class_row(model, call))
 
-    def carry(self, model: nn.Module, call: FeatureCall, need: Need, raw: list[Tensor]) -> Tensor:
+    def carry(self, model: Any, call: FeatureCall, need: Need, raw: list[Tensor]) -> Tensor:
         """Statistics go through the packing as a one-channel map, interpolation included; newlines are NaN."""
         if call.modality != "image":
             return self.video_carry(model, call, need, raw)
@@ -111,15 +111,25 @@ class AnyresAdapter(Adapter):
         rows = self.pack(model, call, crops, crops[0].new_full((1,), torch.nan))
         return torch.cat([r[:, 0] for r in rows])
 
-    def video_carry(self, model: nn.Module, call: FeatureCall, need: Need, raw: list[Tensor]) -> Tensor:
+    def video_carry(self, model: Any, call: FeatureCall, need: Need, raw: list[Tensor]) -> Tensor:
         """Statistics of ``get_video_features``."""
         return super().carry(model, call, need, raw)
 
-    def part_stats(self, model: nn.Module, call: FeatureCall, need: Need, raw: list[Tensor]) -> list[list[Tensor]]:
+    def patch_pixels(self, model: Any, call: FeatureCall) -> list[Tensor]:
+        """Pixels of the crops an image really has: smaller images are padded with empty ones."""
+        pixels = call.kwargs.get("pixel_values")
+        if call.modality != "image" or not isinstance(pixels, Tensor) or pixels.ndim != 5:
+            return super().patch_pixels(model, call)
+        tiles = self.tiles(model, call)
+        crops = [p[: 1 + (g[0] * g[1] if g else 0)] for p, g in zip(pixels, tiles, strict=True)]
+        flat = FeatureCall(call.modality, {**call.kwargs, "pixel_values": torch.cat(crops)}, call.output, call.shape)
+        return super().patch_pixels(model, flat)
+
+    def part_stats(self, model: Any, call: FeatureCall, need: Need, raw: list[Tensor]) -> list[list[Tensor]]:
         """Statistic of every crop before the packing, per image: methods may rank patches that unpadding removes."""
         if call.modality != "image":
             return []
-        values = torch.cat([r[:, self._cut(model, call) :] if need.stat != "class_row" else r for r in raw])
+        values = torch.cat([r[:, self._cut(model, call) :] if need.stat not in CUT_STATS else r for r in raw])
         counts = [1 + (g[0] * g[1] if g else 0) for g in self.tiles(model, call)]
         return [list(v) for v in values.split(counts)]
 
@@ -160,8 +170,6 @@ def _boxes(size: list[int], grid: tuple[int, int] | None, side: int) -> list[tup
     scale = min(grid[0] * side / height, grid[1] * side / width)
     new_h, new_w = height * scale, width * scale
     top, left = (grid[0] * side - new_h) / 2, (grid[1] * side - new_w) / 2
-    return whole + [
-        ((j * side - left) / new_w, (i * side - top) / new_h, ((j + 1) * side - left) / new_w, ((i + 1) * side - top) / new_h)
-        for i in range(grid[0])
-        for j in range(grid[1])
-    ]
+    across = [(j * side - left) / new_w for j in range(grid[1] + 1)]
+    down = [(i * side - top) / new_h for i in range(grid[0] + 1)]
+    return whole + [(across[j], down[i], across[j + 1], down[i + 1]) for i in range(grid[0]) for j in range(grid[1])]

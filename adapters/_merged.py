@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vtc.core.layout import Unit
 
@@ -23,23 +25,23 @@ def raster_groups(height: int, width: int, m: int) -> Tensor:
 class MergedAdapter(Adapter):
     """Every crop is a unit with a square lattice."""
 
-    def merge(self, model: nn.Module) -> int:
+    def merge(self, model: Any) -> int:
         """Side of the merge groups, in patches."""
         raise NotImplementedError
 
-    def side(self, model: nn.Module) -> int:
+    def side(self, model: Any) -> int:
         """Patches per side of a crop."""
         vision = model.config.vision_config
         size, patch = (v if isinstance(v, int) else v[0] for v in (vision.image_size, vision.patch_size))
         return size // patch
 
-    def units(self, model: nn.Module, call: FeatureCall) -> list[Unit]:
+    def units(self, model: Any, call: FeatureCall) -> list[Unit]:
         """One unit per crop, whatever the features are grouped by."""
         side = self.side(model) // self.merge(model)
         rows = sum(self.lengths(model, call))
         return [Unit(call.modality, side * side, grid=(1, side, side)) for _ in range(rows // (side * side))]
 
-    def patch_index(self, model: nn.Module, call: FeatureCall) -> Tensor:
+    def patch_index(self, model: Any, call: FeatureCall) -> Tensor:
         """Merge groups of every crop, [CLS] cut."""
         assert call.shape is not None
         cut = int(self.has_class_token(model) and not self.keeps_class_row(model, call))

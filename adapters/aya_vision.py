@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from torch import nn
+from typing import Any, ClassVar
 
 from ._merged import MergedAdapter
 
@@ -17,6 +15,6 @@ class AyaVisionAdapter(MergedAdapter):
     notes: ClassVar[str] = "every tile is an image of its own"
     modalities: ClassVar[tuple[str, ...]] = ("image",)
 
-    def merge(self, model: nn.Module) -> int:
+    def merge(self, model: Any) -> int:
         """Side of the merge groups."""
         return int(model.config.downsample_factor)

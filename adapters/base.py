@@ -14,6 +14,8 @@ from vtc.core.layout import Role, Unit
 from vtc.core.stage import ModelFacts, Need
 
 CLASS_TOKEN_NAMES = ("class_embedding", "cls_token")
+CUT_STATS = ("class_row", "entropy")
+"""Statistics that come without the column of [CLS]."""
 
 
 @dataclass
@@ -28,6 +30,12 @@ class FeatureCall:
     kwargs: Mapping[str, Any]
     output: Any = None
     shape: tuple[int, int] | None = None
+
+    @property
+    def pixels(self) -> Tensor:
+        """Pixel values; older releases of transformers name those of videos as those of images."""
+        found = self.kwargs.get("pixel_values_videos") if self.modality == "video" else None
+        return self.kwargs["pixel_values"] if found is None else found
 
 
 @dataclass
@@ -73,6 +81,9 @@ class Adapter:
     family: ClassVar[str] = "generic"
     model_types: ClassVar[tuple[str, ...]] = ()
     notes: ClassVar[str] = ""
+    typical: ClassVar[dict[str, Any]] = {}
+    """Fields of :class:`ModelFacts` in which usual checkpoints differ from 24 encoder layers without [CLS] and 32
+    plain decoder layers; for the support matrix, which is made without models."""
     towers: ClassVar[tuple[str, ...]] = ("vision_tower", "visual", "vision_model", "image_tower")
     blocks: ClassVar[tuple[str, ...]] = (
         "encoder.layers",
@@ -88,9 +99,12 @@ class Adapter:
     prepared_masks: ClassVar[bool] = False
     """The base model hands finished masks to the decoder, in which images may attend both ways."""
 
-    def base(self, model: nn.Module) -> nn.Module:
+    per_token: ClassVar[tuple[str, ...]] = ("per_layer_inputs",)
+    """Further keyword arguments of the decoder with a row per token ``[B, L, ...]``."""
+
+    def base(self, model: nn.Module) -> Any:
         """Model without its head: embeds, encodes, scatters, calls the decoder."""
-        return model.base_model  # type: ignore[return-value]
+        return model.base_model
 
     def decoder(self, model: nn.Module) -> nn.Module:
         """Text decoder whose ``layers`` the engine hooks."""
@@ -100,8 +114,8 @@ class Adapter:
         """Decoder layers."""
         return self.decoder(model).layers  # type: ignore[return-value]
 
-    def tower(self, model: nn.Module, modality: str = "image") -> nn.Module | None:
-        """Vision tower."""
+    def tower(self, model: nn.Module, modality: str = "image") -> Any:
+        """Vision tower, None when none was found."""
         return first_path(self.base(model), self.towers)
 
     def tower_blocks(self, model: nn.Module, modality: str = "image") -> nn.ModuleList:
@@ -119,6 +133,10 @@ class Adapter:
     def deepstack(self, model: nn.Module) -> int:
         """Number of early decoder layers after which the model adds further rows to visual tokens."""
         return len(getattr(getattr(model.config, "vision_config", None), "deepstack_visual_indexes", None) or ())
+
+    def no_cuts(self, model: nn.Module) -> str:
+        """Why tokens cannot be dropped between decoder layers; empty when they can."""
+        return ""
 
     def token_ids(self, model: nn.Module) -> dict[str, int]:
         """Placeholder ids by modality."""
@@ -158,6 +176,7 @@ class Adapter:
             decoder_layers=len(self.layers(model)),
             multimodal_rope=self.multimodal_rope,
             linear_layers=tuple(i for i, t in enumerate(types) if "linear" in str(t)),
+            no_cuts=self.no_cuts(model),
         )
 
     def lengths(self, model: nn.Module, call: FeatureCall) -> list[int]:
@@ -203,14 +222,14 @@ class Adapter:
         Parameters
         ----------
         raw : list of Tensor [images, patches]
-            Results of the kernel calls, in call order; ``class_row`` and ``focus`` lack the column of [CLS].
+            Results of the kernel calls, in call order; those in ``CUT_STATS`` lack the column of [CLS].
 
         Raises
         ------
         ValueError
             The family's features do not correspond to patches one to one.
         """
-        if need.stat == "class_row" or (need.stat == "focus" and self.has_class_token(model)):
+        if self.has_class_token(model) and need.stat in CUT_STATS:
             raw = [torch.cat([r.new_full((r.shape[0], 1), torch.nan), r], 1) for r in raw]
         same = len({r.shape[-1] for r in raw}) == 1
         batch = sum(r.shape[0] for r in raw) if same else 1
@@ -230,26 +249,24 @@ class Adapter:
         """Statistic of every partition before packing, per unit, for families whose packing drops patches; else []."""
         return []
 
-    def patch_pixels(self, model: nn.Module, call: FeatureCall) -> Tensor:
-        """Normalised pixels behind every feature row: [rows, 3, pixels].
+    def patch_pixels(self, model: Any, call: FeatureCall) -> list[Tensor]:
+        """Normalised pixels behind every patch, per crop: list of [N, 3, pixels].
 
         Raises
         ------
         ValueError
-            The family's pixels do not come as images of one size, one patch per feature row.
+            The family's pixels do not come as crops of one size.
         """
         pixels = call.kwargs.get("pixel_values")
-        tower: Any = self.tower(model)
-        side = getattr(getattr(tower, "config", None), "patch_size", None)
+        side = getattr(getattr(self.tower(model), "config", None), "patch_size", None)
         if not isinstance(pixels, Tensor) or pixels.ndim != 4 or not isinstance(side, int):
-            raise ValueError(f"Family {self.family!r}: cannot tell which pixels lie behind a feature row.")
-        patches = torch.nn.functional.unfold(pixels.float(), side, stride=side)  # [B, 3 * side^2, n]
-        rows = patches.transpose(1, 2).reshape(-1, 3, side * side)
-        if rows.shape[0] != sum(self.lengths(model, call)):
-            raise ValueError(
-                f"Family {self.family!r}: {rows.shape[0]} patches of pixels do not match its feature rows."
-            )
-        return rows
+            raise ValueError(f"Family {self.family!r}: cannot tell which pixels lie behind a patch.")
+        patches = torch.nn.functional.unfold(pixels.float(), side, stride=side)  # [B, 3 * side^2, N]
+        return list(patches.transpose(1, 2).unflatten(2, (3, side * side)))
+
+    def place_pixels(self, model: Any, call: FeatureCall, need: Need, values: list[Tensor]) -> Tensor:
+        """Values made of :meth:`patch_pixels`, one [N] per crop, as one value per feature row."""
+        return self.carry(model, call, need, [v[None] for v in values])
 
 
 def square(n: int) -> tuple[int, int, int] | None:

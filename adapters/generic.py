@@ -37,7 +37,7 @@ class GenericAdapter(Adapter):
             lacks.append("image_token_id in its config")
         return lacks
 
-    def facts(self, model: nn.Module) -> ModelFacts:
+    def facts(self, model: Any) -> ModelFacts:
         """Facts with the M-RoPE flag read from the rope parameters."""
         config: Any = model.config
         text = config.get_text_config()

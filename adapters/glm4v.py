@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from torch import nn
+from typing import Any, ClassVar
 
 from ._grid import GridAdapter
 
@@ -16,7 +14,7 @@ class Glm4vAdapter(GridAdapter):
     model_types: ClassVar[tuple[str, ...]] = ("glm4v",)
     notes: ClassVar[str] = "images or video (one placeholder for both), M-RoPE"
 
-    def token_ids(self, model: nn.Module) -> dict[str, int]:
+    def token_ids(self, model: Any) -> dict[str, int]:
         """Videos use the image placeholder, too."""
         token = int(model.config.image_token_id)
         return {"image": token, "video": token}

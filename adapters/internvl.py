@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from torch import nn
+from typing import Any, ClassVar
 
 from ._merged import MergedAdapter
 
@@ -15,8 +13,9 @@ class InternVLAdapter(MergedAdapter):
     family: ClassVar[str] = "internvl"
     model_types: ClassVar[tuple[str, ...]] = ("internvl",)
     notes: ClassVar[str] = "every tile is an image of its own"
+    typical: ClassVar[dict[str, Any]] = {"has_class_token": True}
     modalities: ClassVar[tuple[str, ...]] = ("image",)
 
-    def merge(self, model: nn.Module) -> int:
+    def merge(self, model: Any) -> int:
         """Side of the merge groups."""
         return round(1 / model.config.downsample_ratio)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -18,6 +18,7 @@ class LlavaAdapter(Adapter):
     family: ClassVar[str] = "llava"
     model_types: ClassVar[tuple[str, ...]] = ("llava",)
     notes: ClassVar[str] = "LLaVA-1.5; CLIP, SigLIP and Pixtral towers"
+    typical: ClassVar[dict[str, Any]] = {"has_class_token": True}
     modalities: ClassVar[tuple[str, ...]] = ("image",)
 
     def units(self, model: nn.Module, call: FeatureCall) -> list[Unit]:
@@ -29,5 +30,5 @@ class LlavaAdapter(Adapter):
         sizes = call.kwargs.get("image_sizes")
         if sizes is None:
             return []
-        patch: int = self.tower(model).patch_size  # type: ignore[union-attr,assignment]
+        patch: int = self.tower(model).patch_size
         return [(int(h) // patch, int(w) // patch) for h, w in torch.as_tensor(sizes).tolist()]

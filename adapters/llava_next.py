@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ._anyres import AnyresAdapter
 from .base import FeatureCall
@@ -16,10 +16,11 @@ class LlavaNextAdapter(AnyresAdapter):
     family: ClassVar[str] = "llava_next"
     model_types: ClassVar[tuple[str, ...]] = ("llava_next",)
     notes: ClassVar[str] = "LLaVA-1.6; tiles (anyres)"
+    typical: ClassVar[dict[str, Any]] = {"has_class_token": True}
     modalities: ClassVar[tuple[str, ...]] = ("image",)
 
-    def pack(self, model: nn.Module, call: FeatureCall, crops: list[Tensor], newline: Tensor) -> list[Tensor]:
+    def pack(self, model: Any, call: FeatureCall, crops: list[Tensor], newline: Tensor) -> list[Tensor]:
         """``pack_image_features`` of the model."""
         pack = self.base(model).pack_image_features
         # "full": the crops carry no [CLS] row, and the model would warn about that
-        return pack(crops, call.kwargs["image_sizes"], "full", image_newline=newline)[0]  # type: ignore[operator]
+        return pack(crops, call.kwargs["image_sizes"], "full", image_newline=newline)[0]

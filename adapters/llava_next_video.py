@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vtc.core.layout import Unit
 from vtc.core.stage import Need
@@ -23,19 +23,19 @@ class LlavaNextVideoAdapter(LlavaNextAdapter):
     notes: ClassVar[str] = "tiles (anyres), video"
     modalities: ClassVar[tuple[str, ...]] = ("image", "video")
 
-    def video_units(self, model: nn.Module, call: FeatureCall) -> list[Unit]:
+    def video_units(self, model: Any, call: FeatureCall) -> list[Unit]:
         """Lattices of pooled frames."""
-        videos, frames = call.kwargs["pixel_values_videos"].shape[:2]
+        videos, frames = call.pixels.shape[:2]
         side = self.side(model) // model.config.spatial_pool_stride
         return [Unit("video", frames * side * side, grid=(frames, side, side)) for _ in range(videos)]
 
-    def video_index(self, model: nn.Module, call: FeatureCall) -> Tensor:
+    def video_index(self, model: Any, call: FeatureCall) -> Tensor:
         """Pooling windows of every frame."""
         assert call.shape is not None
         groups = raster_groups(self.side(model), self.side(model), model.config.spatial_pool_stride)
         groups = groups + self._cut(model, call)
         return (groups[None] + torch.arange(call.shape[0])[:, None, None] * call.shape[1]).flatten(0, 1)
 
-    def video_carry(self, model: nn.Module, call: FeatureCall, need: Need, raw: list[Tensor]) -> Tensor:
+    def video_carry(self, model: Any, call: FeatureCall, need: Need, raw: list[Tensor]) -> Tensor:
         """Means over the pooling windows."""
         return Adapter.carry(self, model, call, need, raw)

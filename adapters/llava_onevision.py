@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vtc.core.layout import Role, Unit
 from vtc.core.stage import Need
@@ -22,7 +22,7 @@ class LlavaOnevisionAdapter(AnyresAdapter):
     model_types: ClassVar[tuple[str, ...]] = ("llava_onevision",)
     notes: ClassVar[str] = "tiles (anyres_max_9), several images, video"
 
-    def tiles(self, model: nn.Module, call: FeatureCall) -> list[tuple[int, int] | None]:
+    def tiles(self, model: Any, call: FeatureCall) -> list[tuple[int, int] | None]:
         """Images of a sample with several are not tiled."""
         grids, counts = super().tiles(model, call), call.kwargs.get("batch_num_images")
         if counts is None:
@@ -30,19 +30,19 @@ class LlavaOnevisionAdapter(AnyresAdapter):
         alone = [int(n) == 1 for n in counts for _ in range(int(n))]
         return [g if one else None for g, one in zip(grids, alone, strict=True)]
 
-    def pack(self, model: nn.Module, call: FeatureCall, crops: list[Tensor], newline: Tensor) -> list[Tensor]:
+    def pack(self, model: Any, call: FeatureCall, crops: list[Tensor], newline: Tensor) -> list[Tensor]:
         """``pack_image_features`` of the model."""
         ratio = call.kwargs.get("vision_aspect_ratio") or model.config.vision_aspect_ratio
         pack = self.base(model).pack_image_features
-        return pack(crops, call.kwargs["image_sizes"], image_newline=newline, vision_aspect_ratio=ratio)[0]  # type: ignore[operator]
+        return pack(crops, call.kwargs["image_sizes"], image_newline=newline, vision_aspect_ratio=ratio)[0]
 
-    def _pool(self, model: nn.Module, frames: Tensor) -> Tensor:
+    def _pool(self, model: Any, frames: Tensor) -> Tensor:
         """Pool ``[frames, N, C]`` as the model does."""
-        return self.base(model).apply_pooling(frames)  # type: ignore[operator]
+        return self.base(model).apply_pooling(frames)
 
-    def video_units(self, model: nn.Module, call: FeatureCall) -> list[Unit]:
+    def video_units(self, model: Any, call: FeatureCall) -> list[Unit]:
         """Frames of pooled patches, one newline at the end."""
-        videos, frames = call.kwargs["pixel_values_videos"].shape[:2]
+        videos, frames = call.pixels.shape[:2]
         side = -(-self.side(model) // 2)
         n = frames * side * side
         end = torch.full((1,), frames - 1)
@@ -52,7 +52,7 @@ class LlavaOnevisionAdapter(AnyresAdapter):
         role[-1] = Role.NEWLINE
         return [Unit("video", n + 1, None, part, cell, role, ((side, side),) * frames) for _ in range(videos)]
 
-    def video_index(self, model: nn.Module, call: FeatureCall) -> Tensor:
+    def video_index(self, model: Any, call: FeatureCall) -> Tensor:
         """2 x 2 patches per row; odd sides are interpolated and have no such index."""
         assert call.shape is not None
         side, cut = self.side(model), self._cut(model, call)
@@ -65,12 +65,12 @@ class LlavaOnevisionAdapter(AnyresAdapter):
         crops, width = call.shape
         one = raster_groups(side, side, 2) + cut
         index = one[None] + torch.arange(crops)[:, None, None] * width
-        videos = call.kwargs["pixel_values_videos"].shape[0]
+        videos = call.pixels.shape[0]
         return torch.cat([index.reshape(videos, -1, 4), torch.full((videos, 1, 4), -1)], 1).reshape(-1, 4)
 
-    def video_carry(self, model: nn.Module, call: FeatureCall, need: Need, raw: list[Tensor]) -> Tensor:
+    def video_carry(self, model: Any, call: FeatureCall, need: Need, raw: list[Tensor]) -> Tensor:
         """Pooled as the features are, interpolation included."""
         values = torch.cat([r[:, self._cut(model, call) :] if need.stat != "class_row" else r for r in raw])
-        videos = call.kwargs["pixel_values_videos"].shape[0]
+        videos = call.pixels.shape[0]
         rows = self._pool(model, values[..., None])[..., 0].reshape(videos, -1)
         return torch.nn.functional.pad(rows, (0, 1), value=torch.nan).reshape(-1)

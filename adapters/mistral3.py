@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vtc.core.layout import Unit
 
@@ -21,18 +21,18 @@ class Mistral3Adapter(Adapter):
     notes: ClassVar[str] = "images of any size; row breaks stay"
     modalities: ClassVar[tuple[str, ...]] = ("image",)
 
-    def grids(self, model: nn.Module, call: FeatureCall) -> list[tuple[int, int]]:
+    def grids(self, model: Any, call: FeatureCall) -> list[tuple[int, int]]:
         """Patches of every image."""
-        patch: int = self.tower(model).patch_size  # type: ignore[union-attr,assignment]
+        patch: int = self.tower(model).patch_size
         return [(int(h) // patch, int(w) // patch) for h, w in torch.as_tensor(call.kwargs["image_sizes"]).tolist()]
 
-    def units(self, model: nn.Module, call: FeatureCall) -> list[Unit]:
+    def units(self, model: Any, call: FeatureCall) -> list[Unit]:
         """Lattices after the merger."""
         m = model.config.spatial_merge_size
         merged = [(h // m, w // m) for h, w in self.grids(model, call)]
         return [Unit("image", h * w, grid=(1, h, w)) for h, w in merged]
 
-    def patch_index(self, model: nn.Module, call: FeatureCall) -> Tensor:
+    def patch_index(self, model: Any, call: FeatureCall) -> Tensor:
         """Merge groups of all images in one packed sequence."""
         start, rows = 0, []
         for h, w in self.grids(model, call):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from torch import nn
+from typing import Any, ClassVar
 
 from ._merged import MergedAdapter
 
@@ -18,6 +16,6 @@ class PaliGemmaAdapter(MergedAdapter):
     modalities: ClassVar[tuple[str, ...]] = ("image",)
     prepared_masks: ClassVar[bool] = True
 
-    def merge(self, model: nn.Module) -> int:
+    def merge(self, model: Any) -> int:
         """Side of the merge groups."""
         return 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ._grid import GridAdapter
 
@@ -13,3 +13,4 @@ class Qwen3_5Adapter(GridAdapter):
     family: ClassVar[str] = "qwen3_5"
     model_types: ClassVar[tuple[str, ...]] = ("qwen3_5",)
     notes: ClassVar[str] = "hybrid attention: methods before the language model only"
+    typical: ClassVar[dict[str, Any]] = {"linear_layers": tuple(i for i in range(32) if i % 4 != 3)}

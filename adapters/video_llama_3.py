@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ._grid import GridAdapter
 from .base import FeatureCall
@@ -20,11 +20,11 @@ class VideoLlama3Adapter(GridAdapter):
     towers: ClassVar[tuple[str, ...]] = ("vision_model",)
     multimodal_rope: ClassVar[bool] = False
 
-    def merges(self, model: nn.Module, call: FeatureCall) -> list[int]:
+    def merges(self, model: Any, call: FeatureCall) -> list[int]:
         """Merge size of every unit."""
         return torch.as_tensor(call.kwargs[f"{call.modality}_merge_sizes"]).tolist()
 
-    def patch_index(self, model: nn.Module, call: FeatureCall) -> Tensor:
+    def patch_index(self, model: Any, call: FeatureCall) -> Tensor:
         """Consecutive merge groups; smaller groups repeat their patches up to the largest size of the call."""
         merges, start, rows = self.merges(model, call), 0, []
         widest = max(merges) ** 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from .base import Adapter
 
@@ -13,4 +13,5 @@ class VipLlavaAdapter(Adapter):
     family: ClassVar[str] = "vipllava"
     model_types: ClassVar[tuple[str, ...]] = ("vipllava",)
     notes: ClassVar[str] = "features of several encoder layers"
+    typical: ClassVar[dict[str, Any]] = {"has_class_token": True}
     modalities: ClassVar[tuple[str, ...]] = ("image",)

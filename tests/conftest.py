@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +44,53 @@ def tiny_model() -> Any:
         if handle is not None:
             handle.remove()
             raise AssertionError("a test left its model patched")
+
+
+class _Deprecations(logging.Handler):
+    """Collects what transformers logs as deprecated when the nearest caller outside of libraries is vtc."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "deprecat" not in record.getMessage().lower():
+            return
+        for frame in reversed(traceback.extract_stack()):
+            parts = Path(frame.filename).parts
+            if not {"transformers", "torch", "logging", "accelerate"} & set(parts) and frame.filename != __file__:
+                if "vtc" in parts or "adapters" in parts:
+                    self.found.append(record.getMessage())
+                return
+
+
+@pytest.fixture(autouse=True)
+def no_deprecated_calls() -> Any:
+    """Deprecations of transformers that our own calls raise fail the test."""
+    handler = _Deprecations()
+    logger = logging.getLogger("transformers")
+    logger.addHandler(handler)
+    yield
+    logger.removeHandler(handler)
+    assert not handler.found
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """One line on the matrix: passed, refused (with reasons), skipped."""
+    stats = {key: [r for r in terminalreporter.stats.get(key, []) if "test_matrix[" in r.nodeid] for key in _OUTCOMES}
+    if not any(stats.values()):
+        return
+    reasons: dict[str, list[str]] = {}
+    for report in stats["passed"]:
+        for key, value in report.user_properties:
+            if key == "refused":
+                reasons.setdefault(value, []).append(report.nodeid.split("[")[-1][:-1])
+    refused = sum(map(len, reasons.values()))
+    for reason, where in reasons.items():
+        terminalreporter.write_line(f"refused {len(where)} x ({', '.join(where[:4])} ...): {reason}")
+    passed, skipped = len(stats["passed"]) - refused, len(stats["skipped"])
+    failed = f", {len(stats['failed'])} FAILED" if stats["failed"] else ""
+    terminalreporter.write_line(f"matrix: {passed} passed, {refused} refused, {skipped} skipped{failed}")
+
+
+_OUTCOMES = ("passed", "failed", "skipped")

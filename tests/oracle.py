@@ -142,33 +142,37 @@ def positions_of(inputs: dict[str, Tensor], steps: int) -> Tensor:
     return torch.cat([first, first[:, -1:] + torch.arange(1, steps + 1)], 1)
 
 
-def renumbered(inputs: dict[str, Tensor], alive: Tensor, steps: int) -> dict[int, Tensor]:
-    """Contiguous positions per layer: original ones minus the dropped columns before them."""
+def renumbered(inputs: dict[str, Tensor], alive: Tensor, steps: int, first: bool = False) -> dict[int, Tensor]:
+    """Contiguous positions per layer: original ones minus the dropped columns before them; ``first``: only those
+    dropped before the language model."""
     base = positions_of(inputs, steps)
     real = inputs["attention_mask"].bool()
     out = {}
     for i in range(alive.shape[0]):
-        gone = (real & ~alive[i]).long().cumsum(1)
+        gone = (real & ~alive[0 if first else i]).long().cumsum(1)
         gone = torch.cat([gone, gone[:, -1:].expand(-1, steps)], 1)
         out[i] = base - gone
     return out
 
 
 @torch.no_grad()
-def oracle_logits(model: Any, inputs: dict[str, Tensor], record: Any, new: Tensor, renumber: bool = False) -> Tensor:
+def oracle_logits(
+    model: Any, inputs: dict[str, Tensor], record: Any, new: Tensor, renumber: bool | str = False
+) -> Tensor:
     """Logits [B, T, V] for the next token after the prompt and after each of ``new`` [B, T] but the last."""
     first = int("PaliGemma" in type(model).__name__)  # its positions start at 1, and new tokens see causally
     layers = len(model.get_decoder().layers)
     steps = new.shape[1] - 1
     alive = alive_by_layer(inputs, record, layers)
-    rope = {k: v + first for k, v in renumbered(inputs, alive, steps).items()} if renumber else None
+    rope = renumbered(inputs, alive, steps, renumber == "first") if renumber else None
+    rope = {k: v + first for k, v in rope.items()} if rope else None
     alive = torch.cat([alive, torch.ones(*alive.shape[:2], steps, dtype=torch.bool)], 2)
     full = dict(inputs)
     full["input_ids"] = torch.cat([inputs["input_ids"], new[:, :steps]], 1)
     full["attention_mask"] = torch.cat([inputs["attention_mask"], torch.ones_like(new[:, :steps])], 1)
     if "mm_token_type_ids" in full:
         full["mm_token_type_ids"] = torch.cat([full["mm_token_type_ids"], torch.zeros_like(new[:, :steps])], 1)
-    else:
+    if not hasattr(model.model, "get_rope_index"):
         full["position_ids"] = positions_of(inputs, steps) + first
     if "token_type_ids" in full:
         last = full["token_type_ids"][:, -1:].expand(-1, steps) if first == 0 else torch.ones_like(new[:, :steps])
@@ -189,3 +193,7 @@ def generate(model: Any, inputs: dict[str, Tensor], **options: Any) -> Any:
 
 def new_tokens(out: Any, inputs: dict[str, Tensor]) -> Tensor:
     return out.sequences[:, inputs["input_ids"].shape[1] :]
+
+
+def new_tokens_of(sequences: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+    return sequences[:, inputs["input_ids"].shape[1] :]

@@ -6,12 +6,30 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
 import transformers as tf
-from tiny import BOS, CASES, IMG, MROPE, PAD, TEXT, VE, VID, VISION, VS, Case, decoder_config, lively, noise
-from tiny import pad_rows, text_ids
+from tiny import (
+    BOS,
+    CASES,
+    IMG,
+    MROPE,
+    PAD,
+    TEXT,
+    VE,
+    VID,
+    VISION,
+    VOCAB,
+    VS,
+    Case,
+    decoder_config,
+    lively,
+    noise,
+    pad_rows,
+    text_ids,
+)
 from torch import Tensor
 
 BREAK = 14
@@ -68,6 +86,10 @@ class Prompts:
 
 def framed(n: int, token: int = IMG) -> list[int]:
     return [VS] + [token] * n + [VE]
+
+
+# older releases name the images of Video-LLaVA otherwise
+LLAVA_IMAGES = next(k for k in signature(tf.VideoLlavaModel.get_image_features).parameters if k.startswith("pixel"))
 
 
 def square(n: int, part: Any, seed: int, key: str = "pixel_values") -> Piece:
@@ -131,6 +153,21 @@ def packed(channels: int, part: Any, seed: int, frames: bool = False, sizes: boo
     return Piece(ids, tensors, 2 if video else 1)
 
 
+def placed(part: Any, seed: int) -> Piece:
+    """Gemma 4: patches with (x, y) positions, padded to 96; the frames of a video between time stamps."""
+    modality, (t, h, w) = part
+    places = torch.full((t, 96, 2), -1)
+    places[:, : h * w, 0] = torch.arange(w).repeat(h)
+    places[:, : h * w, 1] = torch.arange(h).repeat_interleave(w)
+    pixels = torch.zeros(t, 96, 48)
+    pixels[:, : h * w] = noise(t, h * w, 48, seed=seed)
+    tensors = {f"{modality}_position_ids": places}
+    if modality == "image":
+        return Piece(framed(h * w // 4), {"pixel_values": pixels, **tensors})
+    tensors |= {"pixel_values_videos": pixels, "num_frames_per_video": torch.tensor([t])}
+    return Piece([i for f in range(t) for i in [30 + f, *framed(h * w // 4, VID)]], tensors, 2)
+
+
 def rows_of_breaks(part: Any, seed: int) -> Piece:
     """Mistral 3: a break token after every row, an end token after the image."""
     h, w = part[1]
@@ -169,6 +206,10 @@ def siglip(**extra: Any) -> Any:
     return tf.SiglipVisionConfig(**SIGLIP, **extra)
 
 
+def pixtral() -> Any:
+    return tf.PixtralVisionConfig(**VISION)
+
+
 def internvit() -> Any:
     options = dict(VISION, patch_size=[4, 4], image_size=[SIDE, SIDE])
     return tf.InternVLVisionConfig(**options)
@@ -177,6 +218,14 @@ def internvit() -> Any:
 def gemma_text(kind: str, **extra: Any) -> Any:
     names = {"gemma": tf.GemmaConfig, "gemma2": tf.Gemma2Config, "gemma3": tf.Gemma3TextConfig}
     return names[kind](**{**TEXT, "head_dim": 8, **extra})
+
+
+def gemma4_text(small: bool) -> Any:
+    kinds = ["sliding_attention", "full_attention"] * 2
+    options = dict(TEXT, head_dim=8, sliding_window=40, layer_types=kinds, vocab_size_per_layer_input=VOCAB)
+    if small:
+        return tf.Gemma4TextConfig(**options, hidden_size_per_layer_input=8, num_kv_shared_layers=2)
+    return tf.Gemma4TextConfig(**options, hidden_size_per_layer_input=0, use_bidirectional_attention="vision")
 
 
 def cohere_text() -> Any:
@@ -202,13 +251,17 @@ LINEAR = dict(
     linear_num_value_heads=4,
     layer_types=["linear_attention", "full_attention"] * 2,
 )
-GLM_MARKS = dict(
-    IDS, image_start_token_id=VS, image_end_token_id=VE, video_start_token_id=15, video_end_token_id=16
+GLM_MARKS = dict(IDS, image_start_token_id=VS, image_end_token_id=VE, video_start_token_id=15, video_end_token_id=16)
+GEMMA4_MARKS = dict(
+    IDS, audio_token_id=17, boi_token_id=VS, eoi_token_id=VE, boa_token_id=18, eoa_token_index=19, audio_config=None
 )
+GEMMA4_VISION = dict(
+    hidden_size=24, intermediate_size=32, num_hidden_layers=4, num_attention_heads=3, num_key_value_heads=3, head_dim=8,
+    patch_size=4, pooling_kernel_size=2, position_embedding_size=64,
+)  # fmt: skip
 ANYRES = dict(IDS, image_grid_pinpoints=PINPOINTS)
 POOLED = dict(ANYRES, spatial_pool_mode="average", spatial_pool_stride=2)
 FULL = dict(vision_feature_layer=-1, vision_feature_select_strategy="full")
-PIXTRAL = tf.PixtralVisionConfig(**VISION)
 SPATIAL = dict(rope={"partial_rotary_factor": 1.0})
 
 PLAIN: list[list[Any]] = [[3, "image", 4], [2, "image", 3, "image", 5], [7]]
@@ -250,8 +303,12 @@ def _cases() -> list[Case]:
     glm = ("Glm4vForConditionalGeneration", "Glm4vConfig", grid_vision(image_size=32), rope_text(**SPATIAL))
     glm_prompts = Prompts(partial(packed, 96, frames=True, token=IMG), types=True)
     vl3_prompts = Prompts(partial(packed, 48, sizes=True))
-    vl3_model = ("VideoLlama3ForConditionalGeneration", "VideoLlama3Config", vl3, lambda: {**TEXT, "model_type": "qwen2"})
+    vl3_text = lambda: {**TEXT, "model_type": "qwen2"}  # noqa: E731
+    vl3_model = ("VideoLlama3ForConditionalGeneration", "VideoLlama3Config", vl3, vl3_text)
+    gemma4 = ("Gemma4ForConditionalGeneration", "Gemma4Config", GEMMA4_VISION)
     return [
+        case("gemma4", MIXED, Prompts(placed, types=True), *gemma4, partial(gemma4_text, True), **GEMMA4_MARKS),
+        case("gemma4-large", MIXED, Prompts(placed, types=True), *gemma4, partial(gemma4_text, False), **GEMMA4_MARKS),
         case("llava_next", TILED, Prompts(partial(anyres, None, 0)), *next_, **ANYRES),
         case("llava_onevision", TILED, Prompts(partial(anyres, 9, -9)), *one, **ANYRES, **FULL),
         case(
@@ -266,38 +323,143 @@ def _cases() -> list[Case]:
         case("llava_onevision-video", CLIPS, Prompts(partial(anyres, 9, -9)), *one, **ANYRES, **FULL),
         case("llava_next_video", TILED, Prompts(partial(anyres, None, 9)), *next_video, **POOLED),
         case("llava_next_video-video", CLIPS, Prompts(partial(anyres, None, 9)), *next_video, **POOLED),
-        case("vipllava", PLAIN, Prompts(whole), "VipLlavaForConditionalGeneration", "VipLlavaConfig", clip, llama,
-             image_token_id=IMG, vision_feature_layer=[-1, -2]),
-        case("video_llava", PLAIN, Prompts(whole), *video_llava, **IDS),
+        case(
+            "vipllava",
+            PLAIN,
+            Prompts(whole),
+            "VipLlavaForConditionalGeneration",
+            "VipLlavaConfig",
+            clip,
+            llama,
+            image_token_id=IMG,
+            vision_feature_layer=[-1, -2],
+            vision_feature_layers=[-1, -2],
+        ),
+        case("video_llava", PLAIN, Prompts(partial(square, 36, key=LLAVA_IMAGES)), *video_llava, **IDS),
         case("video_llava-video", CLIPS, Prompts(partial(video, 37)), *video_llava, **IDS),
-        case("qwen2_vl", MIXED, Prompts(partial(packed, 96), types=True), "Qwen2VLForConditionalGeneration",
-             "Qwen2VLConfig", dict(depth=4, embed_dim=32, hidden_size=32, num_heads=2, patch_size=4, mlp_ratio=2),
-             rope_text(), **MARKS),
+        case(
+            "qwen2_vl",
+            MIXED,
+            Prompts(partial(packed, 96), types=True),
+            "Qwen2VLForConditionalGeneration",
+            "Qwen2VLConfig",
+            dict(depth=4, embed_dim=32, hidden_size=32, num_heads=2, patch_size=4, mlp_ratio=2),
+            rope_text(),
+            **MARKS,
+        ),
         case("qwen3_vl", MIXED, stamped, "Qwen3VLForConditionalGeneration", "Qwen3VLConfig", DEEP, qwen3, **MARKS),
-        case("qwen3_vl_moe", GRIDS, stamped, "Qwen3VLMoeForConditionalGeneration", "Qwen3VLMoeConfig", DEEP,
-             rope_text(head_dim=8, **MOE), **MARKS),
-        case("qwen3_5", GRIDS, stamped, "Qwen3_5ForConditionalGeneration", "Qwen3_5Config",
-             grid_vision(num_position_embeddings=64), hybrid, **MARKS),
+        case(
+            "qwen3_vl_moe",
+            GRIDS,
+            stamped,
+            "Qwen3VLMoeForConditionalGeneration",
+            "Qwen3VLMoeConfig",
+            DEEP,
+            rope_text(head_dim=8, **MOE),
+            **MARKS,
+        ),
+        case(
+            "qwen3_5",
+            GRIDS,
+            stamped,
+            "Qwen3_5ForConditionalGeneration",
+            "Qwen3_5Config",
+            grid_vision(num_position_embeddings=64),
+            hybrid,
+            **MARKS,
+        ),
         case("glm4v", GRIDS, glm_prompts, *glm, **GLM_MARKS),
         case("glm4v-video", VIDEOS, glm_prompts, *glm, **GLM_MARKS),
         case("video_llama_3", MIXED, vl3_prompts, *vl3_model, **IDS),
-        case("internvl", PLAIN, Prompts(nine), "InternVLForConditionalGeneration", "InternVLConfig", internvit, qwen2,
-             image_token_id=IMG),
-        case("gemma3", PLAIN, Prompts(nine, finish=image_types), "Gemma3ForConditionalGeneration", "Gemma3Config",
-             siglip, windows, image_token_id=IMG, mm_tokens_per_image=9),
+        case(
+            "internvl",
+            PLAIN,
+            Prompts(nine),
+            "InternVLForConditionalGeneration",
+            "InternVLConfig",
+            internvit,
+            qwen2,
+            image_token_id=IMG,
+        ),
+        case(
+            "gemma3",
+            PLAIN,
+            Prompts(nine, finish=image_types),
+            "Gemma3ForConditionalGeneration",
+            "Gemma3Config",
+            siglip,
+            windows,
+            image_token_id=IMG,
+            mm_tokens_per_image=9,
+        ),
         case("paligemma", PLAIN, prefix, *pali, partial(gemma_text, "gemma"), image_token_id=IMG, projection_dim=32),
-        case("paligemma2", PLAIN, prefix, *pali, partial(gemma_text, "gemma2", sliding_window=40),
-             image_token_id=IMG, projection_dim=32),
-        case("mistral3", SIZED, Prompts(rows_of_breaks), "Mistral3ForConditionalGeneration", "Mistral3Config", PIXTRAL,
-             mistral, image_token_id=IMG, spatial_merge_size=2),
-        case("idefics3", PLAIN, crops, "Idefics3ForConditionalGeneration", "Idefics3Config", dict(VISION), llama,
-             image_token_id=IMG, scale_factor=2, pad_token_id=PAD),
-        case("smolvlm", PLAIN, crops, "SmolVLMForConditionalGeneration", "SmolVLMConfig", dict(VISION), llama,
-             image_token_id=IMG, scale_factor=2, pad_token_id=PAD),
-        case("aya_vision", PLAIN, Prompts(nine), "AyaVisionForConditionalGeneration", "AyaVisionConfig", siglip,
-             cohere_text, image_token_id=IMG, downsample_factor=2, **FULL),
-        case("cohere2_vision", PLAIN, Prompts(nine), "Cohere2VisionForConditionalGeneration", "Cohere2VisionConfig",
-             siglip, cohere_text, image_token_id=IMG, downsample_factor=2),
+        case(
+            "paligemma2",
+            PLAIN,
+            prefix,
+            *pali,
+            partial(gemma_text, "gemma2", sliding_window=40),
+            image_token_id=IMG,
+            projection_dim=32,
+        ),
+        case(
+            "mistral3",
+            SIZED,
+            Prompts(rows_of_breaks),
+            "Mistral3ForConditionalGeneration",
+            "Mistral3Config",
+            pixtral,
+            mistral,
+            image_token_id=IMG,
+            spatial_merge_size=2,
+        ),
+        case(
+            "idefics3",
+            PLAIN,
+            crops,
+            "Idefics3ForConditionalGeneration",
+            "Idefics3Config",
+            dict(VISION),
+            llama,
+            image_token_id=IMG,
+            scale_factor=2,
+            pad_token_id=PAD,
+        ),
+        case(
+            "smolvlm",
+            PLAIN,
+            crops,
+            "SmolVLMForConditionalGeneration",
+            "SmolVLMConfig",
+            dict(VISION),
+            llama,
+            image_token_id=IMG,
+            scale_factor=2,
+            pad_token_id=PAD,
+        ),
+        case(
+            "aya_vision",
+            PLAIN,
+            Prompts(nine),
+            "AyaVisionForConditionalGeneration",
+            "AyaVisionConfig",
+            siglip,
+            cohere_text,
+            image_token_id=IMG,
+            downsample_factor=2,
+            **FULL,
+        ),
+        case(
+            "cohere2_vision",
+            PLAIN,
+            Prompts(nine),
+            "Cohere2VisionForConditionalGeneration",
+            "Cohere2VisionConfig",
+            siglip,
+            cohere_text,
+            image_token_id=IMG,
+            downsample_factor=2,
+        ),
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from importlib.metadata import version
+from typing import Any
 
 FLOOR = "5.5"
 """Oldest transformers the engine runs on: caches report mask sizes per layer, no ``cache_position`` (since 5.5)."""
@@ -40,3 +41,16 @@ def check_transformers() -> str:
             "set VTC_ALLOW_UNTESTED=1 to try it."
         )
     return found
+
+
+def window_index(tower: Any, grid_thw: Any) -> Any:
+    """Window order of a Qwen2.5-VL tower: index of merged tokens.
+
+    The function moved out of the tower between 5.5 and 5.23; the first branch can go when :data:`FLOOR` is 5.23.
+    """
+    if hasattr(tower, "get_window_index"):
+        return tower.get_window_index(grid_thw)[0]
+    from transformers.vision_utils import get_vision_window_index
+
+    sizes = dict(window_size=tower.window_size, patch_size=tower.patch_size)
+    return get_vision_window_index(grid_thw, spatial_merge_size=tower.spatial_merge_size, **sizes)[0]

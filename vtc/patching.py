@@ -29,7 +29,8 @@ def patch(
     Parameters
     ----------
     model : nn.Module
-        A transformers model such as ``AutoModelForImageTextToText`` returns.
+        A transformers model such as ``AutoModelForImageTextToText`` returns, or peft's wrapper around one, whose inner
+        model is patched.
     method : str, Method, Config or sequence of them
         Name (see :func:`vtc.list_methods`), a method object, a loaded configuration, or several to run in order.
         ``"auto"`` chooses by family and says why in one log line.
@@ -51,8 +52,14 @@ def patch(
         Not a vision-language model, or an unknown hyperparameter.
     ValueError
         Unknown method, value out of range, or a method that cannot run on this model (with the reason).
+
+    Notes
+    -----
+    Hooks only: weights, ``state_dict`` and checkpoints are those of the plain model. Quantized weights (bitsandbytes in
+    4 or 8 bits, which itself runs on GPUs only) and models spread over devices by accelerate work as they are.
     """
     check_transformers()
+    model = unwrapped(model)
     adapter = find_adapter(model)
     if getattr(model.config, "is_encoder_decoder", False):
         raise TypeError(f"{type(model).__name__} has an encoder-decoder language model, which vtc does not support.")
@@ -69,6 +76,11 @@ def patch(
     return handle
 
 
+def unwrapped(model: Any) -> Any:
+    """Model inside a peft wrapper, else the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") and hasattr(model, "peft_config") else model
+
+
 def unpatch(model: nn.Module) -> None:
     """Give a patched model back as it was, bit for bit.
 
@@ -77,7 +89,7 @@ def unpatch(model: nn.Module) -> None:
     ValueError
         The model is not patched.
     """
-    handle = getattr(model, "__dict__", {}).get(ATTRIBUTE)
+    handle = getattr(unwrapped(model), "__dict__", {}).get(ATTRIBUTE)
     if handle is None:
         raise ValueError(f"This {type(model).__name__} is not patched, so there is nothing to take off.")
     handle.remove()

@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 
 import numpy as np
 
-from . import hired, todre, vflowopt, vtc_cls
+from . import hired, todre, transprune, vflowopt, vtc_cls
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -25,17 +25,19 @@ CHECKERS: dict[str, Callable[[Arrays], None]] = {
     "hired_clip": hired.clip,
     "todre_stage1": todre.stage1,
     "todre_pivot": todre.pivot,
+    "todre_stage2": todre.stage2,
+    "transprune_ttv": transprune.ttv,
+    "transprune_stage": transprune.stage,
+    "transprune_e2e": transprune.end_to_end,
     "vflowopt_entropy": vflowopt.entropy,
     "vflowopt_importance": vflowopt.importance,
     "vflowopt_recycle": vflowopt.recycled,
     "vflowopt_topk": vflowopt.topk,
     "vflowopt_pipeline": vflowopt.pipeline,
+    "vflowopt_stages": vflowopt.stages,
 }
 
 PENDING = {
-    "todre_stage2": "stage 2 acts inside the language model",
-    "vflowopt_stages": "stages 2 and 3 act inside the language model",
-    "transprune_*": "acts inside the language model",
     "quota_*": "video method",
     "vla_pruner_*": "acts inside the language model",
 }

@@ -6,7 +6,8 @@ import torch
 from oracles.views import plain_view, tiled_view
 
 from vtc.core.diversity import greedy_spread, most_isolated, unit_rows
-from vtc.core.stage import ModelFacts
+from vtc.core.stage import ModelFacts, Need
+from vtc.core.stats import AttentionCall, relevance
 from vtc.methods import make_method
 
 FACTS = ModelFacts(vision_layers=24, feature_layer=22, has_class_token=True)
@@ -58,3 +59,18 @@ def pivot(arrays):
         assert found == [int(arrays[f"{name}_pivot"])]
         if modality == "video":
             assert found[0] // n == int(arrays["video_frame"])
+
+
+def stage2(arrays):
+    for i in range(int(arrays["count"])):
+        q, k, label = (torch.from_numpy(arrays[f"{name}_{i}"]) for name in ("q", "k", "label"))
+        call = AttentionCall(q[None], k[None], q.shape[-1] ** -0.5, causal=True)
+        found = relevance(call, label[None] == 2, label[None] == 1)
+        expected = torch.tensor([[float(arrays[f"alpha_{kind}_{i}"]) for kind in ("tv", "vt")]])
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+        method = make_method("todre", tau=float(arrays[f"tau_{i}"]), stage2="on")
+        stage = method.stages(ModelFacts("test", 24, 22, True, tuple(range(24)), 32))[-1]
+        assert stage.at.layer == 28 and stage.needs == (Need("decoder", 27, "masses"),)
+        visual = int((label == 1).sum())
+        view = plain_view(torch.zeros(visual, 4), stage.keep_count, {stage.needs[0]: found[0]})
+        assert len(stage.select(view).keep) == (0 if bool(arrays[f"drop_{i}"]) else visual)

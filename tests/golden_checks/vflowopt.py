@@ -58,7 +58,43 @@ def pipeline(arrays):
     assert width == int(arrays["local_w"])
     torch.testing.assert_close(features, torch.from_numpy(arrays["stitched_features"]), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(scores[:, 0], torch.from_numpy(arrays["stitched_importance"]), atol=1e-6, rtol=1e-5)
-    compare(arrays, features, scores[:, 0], side, width)
+    found = compare(arrays, features, scores[:, 0], side, width)
+    ratios = [float(str(r)) for r in arrays["stage_ratios"]]  # the decimals behind the rounded floats
+    later(arrays, found.scores[found.keep], ratios, int(arrays["text_before"]), role_of(found))
+
+
+def role_of(found):
+    """Newlines of the kept tokens: the only ones with importance 1."""
+    return (found.scores[found.keep] == 1.0).long() * int(Role.NEWLINE)
+
+
+def stages(arrays):
+    scores = torch.from_numpy(arrays["importance"])
+    later(
+        arrays, scores, [float(r) for r in arrays["ratios_text"]], int(arrays["image_start"]), torch.zeros(len(scores))
+    )
+    for i in (0, 1):  # text keeps its place, what survives keeps its position
+        mask, before = torch.from_numpy(arrays[f"keep_{i}"]), torch.arange(int(arrays["seq_len"]))
+        before = before if i == 0 else torch.from_numpy(arrays["position_ids_0"])
+        assert torch.equal(before[mask], torch.from_numpy(arrays[f"position_ids_{i}"]))
+
+
+def later(arrays, scores, ratios, start, role):
+    """Stages 2 and 3 on the importance of the tokens that are left, against masks over the whole sequence."""
+    method = make_method("vflowopt", keep=0.25, r1=0.5, r2=ratios[0], r3=ratios[1])
+    facts = ModelFacts("test", 26, 25, False, tuple(range(26)), 28)
+    cuts = method.stages(facts)[1:]
+    assert [(s.at.layer, s.positions) for s in cuts] == [(9, "keep"), (18, "keep")]
+    for i, stage in enumerate(cuts):
+        mask = torch.from_numpy(arrays[f"keep_{i}"])
+        view = plain_view(torch.zeros(len(scores), 1), stage.keep_count, {stage.needs[0]: scores})
+        view.role = role.long()
+        kept = stage.select(view).keep
+        after = len(mask) - start - len(scores)
+        expected = torch.cat([torch.ones(start).bool(), torch.zeros(len(scores)).bool(), torch.ones(after).bool()])
+        expected[start + kept] = True
+        assert torch.equal(expected, mask)
+        scores, role = scores[kept], role[kept]
 
 
 def compare(arrays, features, scores, side, width):
@@ -83,6 +119,7 @@ def compare(arrays, features, scores, side, width):
     torch.testing.assert_close(found.values, torch.from_numpy(arrays["out_features"]), atol=1e-4, rtol=1e-4)
     kept_scores = torch.from_numpy(arrays["out_importance"])
     torch.testing.assert_close(found.scores[found.keep], kept_scores, atol=1e-6, rtol=1e-5)
+    return found
 
 
 def topk(arrays):

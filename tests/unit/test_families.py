@@ -9,21 +9,21 @@ import tiny_families
 import torch
 from test_engine_encoder import InsideTower, Probe, _masked_tower
 from torch import Tensor
+from vtc.adapters import FeatureCall
 
 import vtc
-from vtc.adapters import FeatureCall
 from vtc.core.layout import Role
 
 FAMILIES = list(tiny_families.FAMILIES)
 INTERPOLATED = "llava_onevision-shrunk"
 ARGUMENTS = dict(
-    image=("pixel_values", "image_grid_thw", "image_sizes", "image_merge_sizes"),
-    video=("pixel_values_videos", "video_grid_thw", "video_merge_sizes"),
+    image="pixel_values pixel_values_images image_grid_thw image_sizes image_merge_sizes image_position_ids".split(),
+    video="pixel_values_videos video_grid_thw video_merge_sizes video_position_ids num_frames_per_video".split(),
 )
 
 
 def modality_of(inputs: dict[str, Tensor]) -> str:
-    return "image" if "pixel_values" in inputs else "video"
+    return "video" if "pixel_values_videos" in inputs and "pixel_values" not in inputs else "image"
 
 
 def encode(model, inputs, modality) -> Tensor:
@@ -139,7 +139,7 @@ def test_a_shrunk_map_carries_a_constant_as_a_constant(tiny_model):
 
 # encoder pruning needs whole patches per row; windowed and packed towers, merges, tiles, two towers and M-RoPE
 PRUNED = ["llava_next", "llava_onevision-video", "llava_next_video-video", "video_llava-video", "qwen2_vl", "glm4v",
-          "video_llama_3", "internvl", "gemma3", "mistral3", "idefics3"]  # fmt: skip
+          "video_llama_3", "internvl", "gemma3", "mistral3", "idefics3", "gemma4"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PRUNED)

@@ -14,7 +14,7 @@ SIGLIP = ModelFacts("llava_onevision", 26, 25, False, tuple(range(26)), 28)
 
 
 def stage_of(facts=SIGLIP, **options):
-    (stage,) = make_method("todre", **options).stages(facts)
+    (stage,) = make_method("todre", stage2="off", **options).stages(facts)
     return stage
 
 
@@ -192,3 +192,34 @@ def test_scores_rank_picks_above_the_rest():
     rest = torch.ones(40, dtype=torch.bool)
     rest[found.keep] = False
     assert float(found.scores[found.keep].min()) > float(found.scores[rest].max())
+
+
+def relevance(values, **options):
+    method = make_method("todre", **options)
+    stage = method.stages(CLIP)[-1]
+    view = plain_view(torch.zeros(9, 4), stage.keep_count, {stage.needs[0]: torch.tensor(values)})
+    view.total = 20
+    return len(stage.select(view).keep)
+
+
+def test_visual_tokens_go_only_when_both_ratios_are_small():
+    assert relevance([0.0999, 0.0]) == 0
+    assert relevance([0.1, 0.0]) == 9
+    assert relevance([0.01, 0.2]) == 9
+    assert relevance([0.01, 0.2], tau=0.3) == 0
+    assert relevance([torch.nan, 0.0]) == 9
+
+
+def test_second_stage_is_off_where_nothing_is_to_be_dropped():
+    assert relevance([0.0, 0.0], keep=1.0) == 9
+    assert relevance([0.0, 0.0], keep=1.0, stage2="on") == 0
+    assert len(make_method("todre", stage2="off").stages(CLIP)) == 1
+    hybrid = ModelFacts("hybrid", 24, 22, True, tuple(range(24)), 32, linear_layers=(30,))
+    assert len(make_method("todre").stages(hybrid)) == 1
+
+
+@pytest.mark.parametrize(("layers", "index"), [(32, 28), (40, 35), (28, 24), (4, 3)])
+def test_layer_of_the_second_stage(layers, index):
+    facts = ModelFacts("llava", 24, 22, True, tuple(range(24)), layers)
+    stage = make_method("todre").stages(facts)[-1]
+    assert stage.at.layer == index and stage.needs[0].layer == index - 1

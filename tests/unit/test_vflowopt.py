@@ -6,11 +6,13 @@ from oracles import modest
 from oracles import vflowopt as oracle
 from oracles.views import anyres_index, plain_view, tiled_view
 
-from vtc.core.focus import focus, focus_dense, global_set
+from vtc.core.focus import focus, focus_dense, focus_of_call, global_set
 from vtc.core.layout import Role
-from vtc.core.stage import ModelFacts, Need
+from vtc.core.stage import Decoder, ModelFacts, Need
+from vtc.core.stats import AttentionCall
 from vtc.methods import make_method
 from vtc.methods._cells import lattice
+from vtc.methods._thirds import mean_share, solve_last
 
 SIGLIP = ModelFacts("llava_onevision", 26, 25, False, tuple(range(26)), 28)
 QWEN = ModelFacts("qwen2_5_vl", 32, 31, False, (7, 15, 23, 31), 28, True)
@@ -18,7 +20,8 @@ NEWLINE_SCORE = torch.nan
 
 
 def stage_of(facts=SIGLIP, **options):
-    (stage,) = make_method("vflowopt", **options).stages(facts)
+    """The first stage alone, for which ``keep`` is the share that enters the decoder."""
+    (stage,) = make_method("vflowopt", progressive=False, **options).stages(facts)
     return stage
 
 
@@ -211,7 +214,9 @@ def test_presets_carry_the_released_numbers():
     method = make_method("vflowopt", preset="llava-onevision-7b-10")
     assert method.keep == 0.1
     assert method.keep_count(3699) == 3699 - 3268
-    (stage,) = method.stages(SIGLIP)
+    stage, *cuts = method.stages(SIGLIP)
+    assert [cut.at for cut in cuts] == [Decoder(9), Decoder(18)]
+    assert method.ratios(3699, 28) == (0.11661529508161146, 1.0, 0.6011)
     assert stage.needs == (Need("vision", 25, "focus", 39.26492840997221),)
     assert method.cell_side(tiled(stage, (1, 1), 3)) == 17.386981849158786
     assert make_method("vflowopt", preset="llava-onevision-7b-10", t=3.0).stages(SIGLIP)[0].needs[0].option == 3.0
@@ -278,3 +283,57 @@ def test_round_trip():
     method = make_method("vflowopt", preset="llava-onevision-7b-50", t=4.0, exact_budget=True)
     settings = method.to_dict()
     assert make_method(settings.pop("method"), **settings) == method
+
+
+@pytest.mark.parametrize(("preset", "budget"), [("50", 0.5008), ("25", 0.2507), ("10", 0.1000)])
+def test_released_ratios_spend_the_released_budget(preset, budget):
+    ratios = make_method("vflowopt", preset=f"llava-onevision-7b-{preset}").ratios(729, 28)
+    assert round(mean_share(ratios, 28), 4) == budget
+
+
+@given(st.floats(0.01, 1.0), st.integers(3, 80), st.sampled_from([None, "10", "25", "50"]))
+def test_any_budget_is_spent_exactly(keep, layers, preset):
+    method = make_method("vflowopt", preset=preset and f"llava-onevision-7b-{preset}")
+    method.keep = keep
+    ratios = method.ratios(729, layers)
+    assert all(0 < r <= 1 for r in ratios)
+    if preset is None or keep != make_method("vflowopt", preset=f"llava-onevision-7b-{preset}").keep:
+        assert abs(mean_share(ratios, layers) - keep) < 1e-6
+        if ratios.r1 < 1:
+            assert abs(solve_last(ratios.r1, ratios.r2, keep, layers) - ratios.r3) < 1e-6
+
+
+def test_worked_example_of_later_stages():
+    """The output of worked example B, whose recycled tokens go first and whose newlines go last."""
+    method = make_method("vflowopt", keep=0.5, cell=2, r1=0.5, r2=0.75, r3=0.5)
+    first, second, third = method.stages(SIGLIP)
+    found = first.select(worked(first))
+    scores = found.scores[found.keep]
+    role = torch.tensor([0, 0, 1, 0, 0, 1])
+    for stage, expected in ((second, [5, 7, 10, 11]), (third, [7, 11])):
+        view = plain_view(torch.zeros(len(scores), 1), stage.keep_count, {stage.needs[0]: scores})
+        view.role = role
+        kept = stage.select(view).keep
+        scores, role = scores[kept], role[kept]
+        found.keep = found.keep[kept]
+        assert found.keep.tolist() == expected
+
+
+def test_part_of_the_ratios_is_refused():
+    with pytest.raises(ValueError, match="all three"):
+        make_method("vflowopt", r1=0.5)
+
+
+@pytest.mark.parametrize("t", [0.5, 1.2, 50.0])
+@pytest.mark.parametrize("form", ["mask", "bounds"])
+def test_images_in_one_sequence_do_not_mix(t, form):
+    generator = torch.Generator().manual_seed(3)
+    q, k = 3 * torch.randn(2, 1, 2, 12, 4, generator=generator)
+    image = torch.tensor([0] * 5 + [1] * 7)
+    call = AttentionCall(q, k, 0.5, mask=(image[:, None] == image)[None, None])
+    if form == "bounds":
+        call = AttentionCall(q, k, 0.5, segments=(5, 7))
+    found = focus_of_call(call, t)
+    for columns in (slice(0, 5), slice(5, 12)):
+        attention = torch.softmax(q[:, :, columns] @ k[:, :, columns].mT * 0.5, -1)
+        torch.testing.assert_close(found[:, columns], focus_dense(attention, t))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .stats import BLOCK, AttentionCall, attention_rows, received, visible
+
 
 def global_set(received: Tensor, t: float) -> Tensor:
     """Tokens that receive more than ``t`` times the mean attention: bool [..., N].
@@ -87,3 +89,46 @@ def _precise(x: Tensor) -> torch.dtype:
 
 def _probabilities(q: Tensor, keys: Tensor, scaling: float) -> Tensor:
     return torch.softmax(q.to(keys.dtype) @ keys * scaling, -1)
+
+
+def focus_of_call(call: AttentionCall, t: float, skip: int = 0) -> Tensor:
+    """Importances of every image in one call of an attention kernel, whose images a mask or bounds may separate.
+
+    Returns
+    -------
+    Tensor [B, N], fp32 (fp64 stays)
+        NaN for the ``skip`` leading tokens.
+    """
+    if call.segments is not None:
+        parts = zip(call.q.split(call.segments, 2), call.k.split(call.segments, 2), strict=True)
+        return torch.cat([focus_of_call(AttentionCall(q, k, call.scaling), t, skip) for q, k in parts], -1)
+    if call.mask is None:
+        found = focus(call.q, call.k, call.scaling, t, skip)
+        return torch.nn.functional.pad(found, (skip, 0), value=torch.nan)
+    return _focus_of_blocks(call, t)
+
+
+def _focus_of_blocks(call: AttentionCall, t: float) -> Tensor:
+    """Several images in one sequence: a block is named by the first key its tokens see."""
+    got = received(call)
+    batch, n = got.shape
+    every = torch.arange(n, device=got.device)[None].expand(batch, -1)
+    seen = visible(call, every)
+    assert seen is not None
+    block = seen[:, 0].expand(batch, n, n).to(torch.int8).argmax(-1)
+    size = torch.zeros_like(got).scatter_add_(1, block, torch.ones_like(got))
+    mean = torch.zeros_like(got).scatter_add_(1, block, got) / size.clamp_min(1)
+    most = torch.zeros_like(got).scatter_reduce_(1, block, got, "amax")
+    strong = got > t * mean.gather(1, block)
+    count = torch.zeros_like(got).scatter_add_(1, block, strong.to(got.dtype))
+    # where none is, the first of those that receive most
+    first = torch.full_like(block, n).scatter_reduce_(1, block, every.where(got == most.gather(1, block), n), "amin")
+    lone = (every == first.gather(1, block)) & (count.gather(1, block) == 0)
+    count, strong = count.clamp_min(1), strong | lone
+    width = int(strong.sum(1).max())
+    columns = torch.argsort(strong.to(torch.int8), dim=1, stable=True)[:, n - width :]
+    total = torch.zeros_like(got)
+    for chosen in columns.split(max(1, BLOCK // (batch * call.q.shape[1] * n)), 1):
+        rows = attention_rows(call, chosen).mean(1)  # [B, R, N]
+        total += (rows * strong.gather(1, chosen)[..., None]).sum(1)
+    return total / count.gather(1, block)

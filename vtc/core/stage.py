@@ -13,7 +13,18 @@ from .layout import Role, Unit
 
 Scope = Literal["image", "frame", "row"]
 Positions = Literal["keep", "renumber"]
-Stat = Literal["class_row", "received", "query_rows", "focus", "entropy", "hidden_in", "hidden_out", "transition"]
+Stat = Literal[
+    "class_row",
+    "received",
+    "query_rows",
+    "next_rows",
+    "masses",
+    "focus",
+    "entropy",
+    "hidden_in",
+    "hidden_out",
+    "transition",
+]
 
 
 @dataclass(frozen=True)
@@ -51,12 +62,17 @@ class Need:
         ``class_row``: attention of the [CLS] query to every patch, mean over heads.
         ``received``: attention a patch receives, mean over heads and over the queries of its segment.
         ``focus``: two-pass received attention (VFlowOpt); ``option`` = threshold t.
-        ``query_rows``: attention of chosen text rows to every token, mean over heads and rows; ``option`` = "last"
-        or "text".
-        ``transition``: how much attention and FFN change a token (TransPrune).
-        ``hidden_in``, ``hidden_out``: the layer's input or output.
         ``entropy``: softmax over the patches of a partition of their grey-level entropy in bits; ``option`` =
         "paper" or "wrapped" (VFlowOpt).
+        ``query_rows``: attention of chosen text rows to every token, mean over heads and rows; ``option`` = "last"
+        or "text".
+        ``next_rows``: the same of the layer a decoder stage stands before, computed ahead from the rows as they
+        enter it (PyramidDrop, TransPrune).
+        ``masses``: ``[2]`` for the whole row, not per token: mean attention of text rows to the visual tokens, and of
+        visual rows to the text; ``option`` = length of the system prompt in tokens, None: all before the first image
+        (ToDRE).
+        ``transition``: how much attention and FFN change a token (TransPrune); ``option`` = (direction, domain).
+        ``hidden_in``, ``hidden_out``: the layer's input or output.
     option : hashable
         Parameter of the statistic.
     """
@@ -86,6 +102,8 @@ class ModelFacts:
         True for M-RoPE decoders, whose positions are always kept.
     linear_layers : tuple of int
         Decoder layers without per-token KV (linear attention).
+    no_cuts : str
+        Why tokens cannot be dropped between decoder layers; empty when they can.
     """
 
     family: str = "generic"
@@ -96,6 +114,7 @@ class ModelFacts:
     decoder_layers: int = 0
     multimodal_rope: bool = False
     linear_layers: tuple[int, ...] = ()
+    no_cuts: str = ""
 
 
 @dataclass

@@ -103,35 +103,14 @@ def class_row(call: AttentionCall) -> Tensor:
     return attention_rows(call, first)[:, :, 0, 1:].mean(1)
 
 
-def packed_segments(call: AttentionCall) -> tuple[int, ...] | None:
-    """Lengths of sequences packed into a batch of one, from ``segments`` or a block-diagonal mask; None: just one."""
-    if call.segments is not None or call.mask is None or call.mask.ndim != 4 or call.q.shape[0] != 1:
-        return call.segments
-    rows = torch.arange(call.q.shape[2], device=call.q.device)
-    first = []
-    for block in rows.split(max(1, BLOCK // call.k.shape[2])):
-        seen = visible(call, block[None])
-        assert seen is not None
-        first.append(seen[0, 0].to(torch.uint8).argmax(-1))
-    return tuple(torch.unique_consecutive(torch.cat(first), return_counts=True)[1].tolist())
-
-
-def by_segment(call: AttentionCall) -> list[AttentionCall]:
-    """Split a packed call into one call per sequence, without masks; others come back alone."""
-    lengths = packed_segments(call)
-    if lengths is None:
-        return [call]
-    pairs = zip(call.q.split(lengths, 2), call.k.split(lengths, 2), strict=True)
-    return [AttentionCall(q, k, call.scaling) for q, k in pairs]
-
-
 def received(call: AttentionCall) -> Tensor:
     """Mean attention each key receives: mean over heads and over the queries that may see it, ``[B, K]``.
 
     Rows that are padding count as queries only where a mask lets them see the key. Works block by block of queries.
     """
     if call.segments is not None:
-        return torch.cat([received(part) for part in by_segment(call)], -1)
+        parts = zip(call.q.split(call.segments, 2), call.k.split(call.segments, 2), strict=True)
+        return torch.cat([received(AttentionCall(q, k, call.scaling)) for q, k in parts], -1)
     batch, heads, queries, _ = call.q.shape
     keys = call.k.shape[2]
     step = max(1, BLOCK // (batch * heads * keys))
@@ -143,3 +122,46 @@ def received(call: AttentionCall) -> Tensor:
         seen = visible(call, rows.expand(batch, -1))
         count += float(rows.shape[1]) if seen is None else seen[:, 0].expand(batch, rows.shape[1], keys).sum(1)
     return total / (heads * count.clamp_min(1))
+
+
+def mean_mass(call: AttentionCall, rows: Tensor, targets: Tensor) -> Tensor:
+    """Attention that chosen queries pay to chosen keys, mean over heads and queries: ``[B]``, NaN without queries.
+
+    Parameters
+    ----------
+    rows : BoolTensor [B, Q]
+    targets : BoolTensor [B, K]
+    """
+    batch, heads = call.q.shape[:2]
+    count = rows.sum(1)
+    width = int(count.max())
+    columns = torch.argsort(rows.to(torch.int8), dim=1, stable=True)[:, rows.shape[1] - width :]
+    step = max(1, BLOCK // (batch * heads * call.k.shape[2]))
+    total = torch.zeros(batch, dtype=_wide(call.q[:0]).dtype, device=call.q.device)
+    for chosen in columns.split(step, 1) if width else ():
+        mass = (attention_rows(call, chosen) * targets[:, None, None]).sum(-1).mean(1)  # [B, R]
+        total += (mass * rows.gather(1, chosen)).sum(1)
+    return total / count
+
+
+def relevance(call: AttentionCall, text: Tensor, visual: Tensor, past: int = 0) -> Tensor:
+    """Mean attention of text rows to visual tokens and of visual rows to text (ToDRE, stage 2): ``[B, 2]``.
+
+    Parameters
+    ----------
+    text, visual : BoolTensor [B, Q]
+        Kinds of the queries; they are the keys ``past .. past + Q``.
+
+    Notes
+    -----
+    Decoders are causal: the second number is exactly 0 unless some text stands before a visual token, and only then are
+    the rows of the visual tokens computed.
+    """
+    behind = call.k.shape[2] - past - text.shape[1]
+    pad = (past, behind)
+    to_visual = mean_mass(call, text, torch.nn.functional.pad(visual, pad))
+    later = visual & (text.long().cumsum(1) > 0)
+    if not bool(later.any()):  # nobody sees what comes later
+        return torch.stack([to_visual, torch.zeros_like(to_visual)], 1)
+    to_text = mean_mass(call, visual, torch.nn.functional.pad(text, pad))
+    return torch.stack([to_visual, to_text], 1)

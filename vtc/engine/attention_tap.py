@@ -33,6 +33,12 @@ class Collector:
 
     values: dict[Need, list[Tensor]] = field(default_factory=dict)
     context: Any = None
+    ahead: bool = False
+    """The next kernel call is only measured, and ends with :class:`MeasuredAhead`."""
+
+
+class MeasuredAhead(Exception):
+    """Leaves a layer that was entered for its queries and keys alone."""
 
 
 _ACTIVE: ContextVar[Collector | None] = ContextVar("vtc_collector", default=None)
@@ -108,6 +114,10 @@ def _tapped(base: str) -> Callable:
         collector = _ACTIVE.get()
         token = _ACTIVE.set(None)  # flash code reads module.config again: it must find the user's choice
         try:
+            if collector is not None and collector.ahead:
+                ahead: Any = module.config
+                ahead.vtc_tap.measure(query, key, attention_mask, kwargs, collector)
+                raise MeasuredAhead
             kernel = ALL_ATTENTION_FUNCTIONS[base] if base in ALL_ATTENTION_FUNCTIONS else _eager(module)
             out = kernel(module, query, key, value, attention_mask, **kwargs)
             if collector is not None:
@@ -134,10 +144,14 @@ class AttentionTap:
         Has ``config`` and fetches its kernel through ``ALL_ATTENTION_FUNCTIONS``.
     measures : dict of Need to callable
         ``measure(call, collector) -> Tensor``, run under ``no_grad`` after the kernel.
+    ahead : dict of Need to callable
+        The same for calls that end before the kernel.
     """
 
-    def __init__(self, module: nn.Module, measures: dict[Need, Measure]) -> None:
-        self.module, self.measures = module, measures
+    def __init__(
+        self, module: nn.Module, measures: dict[Need, Measure], ahead: dict[Need, Measure] | None = None
+    ) -> None:
+        self.module, self.measures, self.ahead = module, measures, ahead or {}
         self._set(ConfigView(module.config, self))
         with _LOCK:
             _LIVE[0] += 1
@@ -161,7 +175,7 @@ class AttentionTap:
     def measure(self, query: Tensor, key: Tensor, mask: Any, kwargs: dict[str, Any], collector: Collector) -> None:
         """Run the measures on one kernel call and append the results."""
         call = describe(self.module, query, key, mask, kwargs)
-        for need, fn in self.measures.items():
+        for need, fn in (self.ahead if collector.ahead else self.measures).items():
             collector.values.setdefault(need, []).append(fn(call, collector))
 
 

@@ -178,10 +178,21 @@ def commit(
     layer.history = (*layer.history, mark)
 
 
+_STORES = ("keys", "values", "_quantized_keys", "_quantized_values")
+
+
 def kv_bytes(cache: Any) -> list[int]:
     """Bytes held per layer, summed from the tensors themselves."""
-    sizes = []
-    for layer in getattr(cache, "layers", ()):
-        tensors = [getattr(layer, name, None) for name in ("keys", "values")]
-        sizes.append(sum(t.numel() * t.element_size() for t in tensors if isinstance(t, Tensor)))
-    return sizes
+    return [sum(_bytes(getattr(layer, name, None)) for name in _STORES) for layer in getattr(cache, "layers", ())]
+
+
+def _bytes(held: Any) -> int:
+    if isinstance(held, (tuple, list)):
+        return sum(map(_bytes, held))
+    if isinstance(held, dict):
+        return sum(map(_bytes, held.values()))
+    if not isinstance(held, Tensor):
+        return 0
+    if hasattr(held, "__tensor_flatten__"):  # quantised tensors wrap plain ones
+        return sum(_bytes(getattr(held, name)) for name in held.__tensor_flatten__()[0])
+    return held.numel() * held.element_size()

@@ -44,8 +44,8 @@ class Call:
     rotary_positions: Tensor | None = None
     positions: Tensor | None = None
     """Position ids of the full columns, before any gather."""
-    shifts: dict[int, Tensor] = field(default_factory=dict)
-    rope: Any = None
+    gone: dict[int, Tensor] = field(default_factory=dict)
+    """Where 1-D positions were closed up: columns dropped up to each one, [B, L], from a decoder layer on."""
     masks: dict[Any, Any] = field(default_factory=dict)
     blocks: Any = None
     """Pairs of columns a finished mask opens beyond causality: bool [B or 1, L, L], or a dict by layer type."""

@@ -71,6 +71,9 @@ class DecoderEngine:
         keep = kwargs.get("logits_to_keep")
         if isinstance(keep, int) and keep > 1:
             call.logits_to_keep = keep
+        if not call.records:
+            # the outermost module has the objects the encoder made; accelerate hands copies to those below
+            self._note_encoded(call, kwargs)
         if module is self.base:
             self._note_inputs(call, args, kwargs)
 
@@ -82,7 +85,10 @@ class DecoderEngine:
                 call.placeholders[modality] = ids == token
             elif embeds is not None:
                 probe = torch.full((), token, dtype=torch.long, device=embeds.device)
-                call.placeholders[modality] = (embeds == self.base.get_input_embeddings()(probe)).all(-1)  # type: ignore[operator]
+                call.placeholders[modality] = (embeds == self.base.get_input_embeddings()(probe)).all(-1)
+
+    @staticmethod
+    def _note_encoded(call: Call, kwargs: dict[str, Any]) -> None:
         for modality, output in (kwargs.get("mm_encoder_outputs") or {}).items():
             if output is None:
                 continue
@@ -162,12 +168,28 @@ class DecoderEngine:
             past = call.past_valid.get(i)
             valid = kv.join_valid(past, held - segment.width, segment.valid, segment.width, _batch(call), _where(call))
             fixed = held - _kept_tail(call, segment) if gone or segment.packing is not None else 0
-            kv.commit(call.past, i, gone, valid, call.shifts.get(segment.start), fixed, id(segment))
+            kv.commit(call.past, i, gone, valid, self._shift(call, segment, layer), fixed, id(segment))
+
+    @staticmethod
+    def _shift(call: Call, segment: Segment, layer: Any) -> Tensor | None:
+        """What later positions of this layer are to be reduced by: by earlier turns and by this one."""
+        starts = [s for s in call.gone if s <= segment.start]
+        before = getattr(layer, "shift", None)
+        if not starts:
+            return before
+        key = ("shift", max(starts), id(before))
+        if (
+            key not in call.masks
+        ):  # layers that agree share one tensor, so that decode steps rotate once for all of them
+            new = call.gone[max(starts)][:, -1]
+            call.masks[key] = new if before is None else new + before.to(new.device)
+        return call.masks[key]
 
     def _restore(self, call: Call, output: Any) -> Any:
         last = call.segments[-1]
         states = getattr(output, "hidden_states", None)
-        if last.packing is not None:
+        # decoders that compute the last columns only, as many as the head wants, are right as they are
+        if last.packing is not None and output.last_hidden_state.shape[1] == last.width:
             output.last_hidden_state = last.packing.restore(output.last_hidden_state)
         if states is not None and any(s.packing is not None for s in call.segments):
             output.hidden_states = tuple(self._full_state(call, i, x) for i, x in enumerate(states))

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from vtc.adapters import Adapter, EncodeRecord, FeatureCall
 
 from ..core.entropy import row_entropy
-from ..core.focus import focus
-from ..core.layout import Unit
+from ..core.focus import focus_of_call
 from ..core.stage import Need, Stage
-from ..core.stats import AttentionCall, by_segment, class_row, received
+from ..core.stats import AttentionCall, class_row, received
 from .attention_tap import AttentionTap, Collector, collecting
 from .call import current
 from .clock import Clock
@@ -27,15 +26,21 @@ RECORD = "vtc_record"
 ENGINE = "_vtc_encoder"
 
 
+def _class_row(call: AttentionCall, need: Need, skip: int) -> Tensor:
+    return class_row(call)
+
+
+def _received(call: AttentionCall, need: Need, skip: int) -> Tensor:
+    return received(call)
+
+
 def _focus(call: AttentionCall, need: Need, skip: int) -> Tensor:
-    parts = [focus(c.q, c.k, c.scaling, float(need.option or 0.0), skip) for c in by_segment(call)]  # type: ignore[arg-type]
-    return torch.cat(parts, -1)
+    return focus_of_call(call, float(need.option), skip)  # type: ignore[arg-type]
 
 
-# statistic -> measure(call, need, leading class tokens)
 VISION_MEASURES: dict[str, Callable[[AttentionCall, Need, int], Tensor]] = {
-    "class_row": lambda call, need, skip: class_row(call),
-    "received": lambda call, need, skip: received(call),
+    "class_row": _class_row,
+    "received": _received,
     "focus": _focus,
 }
 
@@ -82,6 +87,7 @@ class EncoderEngine:
 
     def _wanted(self) -> dict[nn.Module, dict[Need, Any]]:
         wanted: dict[nn.Module, dict[Need, Any]] = {}
+        skip = int(bool(self.needs) and self.adapter.has_class_token(self.model))
         for modality in self.adapter.modalities:
             blocks = self.adapter.tower_blocks(self.model, modality)
             for need in self.needs:
@@ -92,7 +98,6 @@ class EncoderEngine:
                     raise ValueError(f"No attention module at encoder layer {need.layer} of {self.adapter.family!r}.")
                 if need.stat not in VISION_MEASURES:
                     raise ValueError(f"The encoder can measure {sorted(VISION_MEASURES)}, not {need.stat!r}.")
-                skip = int(self.adapter.has_class_token(self.model))
                 wanted.setdefault(module, {})[need] = functools.partial(_measure, need, skip)
         return wanted
 
@@ -115,7 +120,7 @@ class EncoderEngine:
         clock.stop("vision")
         call = FeatureCall(modality, bound, output)
         units, stats = measured(self.model, self.adapter, call, collector.values)
-        stats |= {n: self._entropy(call, n, units) for n in self.needs if n.stat == "entropy"}
+        stats |= {n: self._entropy(call, n) for n in self.needs if n.stat == "entropy"}
         record = EncodeRecord(modality, units, stats, clock, run.alive)
         setattr(output, RECORD, record)
         inside = current(self.owner)
@@ -124,8 +129,8 @@ class EncoderEngine:
         return output.to_tuple() if kwargs.get("return_dict") is False else output
 
     @torch.no_grad()
-    def _entropy(self, call: FeatureCall, need: Need, units: list[Unit]) -> Tensor:
-        """Softmax over each partition of the entropy of the pixels behind its rows."""
+    def _entropy(self, call: FeatureCall, need: Need) -> Tensor:
+        """Softmax over each crop or frame of the entropy of the pixels behind its patches."""
         processor = next((m.processor for m in self.owner.methods if m.processor is not None), None)
         images = getattr(processor, "image_processor", processor)
         mean, std = getattr(images, "image_mean", None), getattr(images, "image_std", None)
@@ -135,13 +140,9 @@ class EncoderEngine:
                 "deviation: pass processor=... to vtc.patch."
             )
         mode: Any = need.option or "paper"
-        bits = row_entropy(self.adapter.patch_pixels(self.model, call), mode, mean or (0.5,) * 3, std or (0.5,) * 3)
-        parts: list[Any] = [unit.filled().part for unit in units]
-        part = torch.cat([p + 100_000 * i for i, p in enumerate(parts)]).to(bits.device)
-        group = part.unique(return_inverse=True)[1]
-        weights = (bits - bits.max()).exp()
-        total = torch.zeros(int(group.max()) + 1, device=bits.device).index_add_(0, group, weights)
-        return weights / total[group]
+        scale = (mode, mean or (0.5,) * 3, std or (0.5,) * 3)
+        shares = [torch.softmax(row_entropy(p, *scale), 0) for p in self.adapter.patch_pixels(self.model, call)]
+        return self.adapter.place_pixels(self.model, call, need, shares)
 
 
 def _measure(need: Need, skip: int, call: AttentionCall, collector: Collector) -> Tensor:

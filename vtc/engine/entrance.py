@@ -92,9 +92,10 @@ class Entrance:
         if renumber and positions.ndim == 2:
             gone = (~keep & call.real).long().cumsum(1)
             positions = positions - gone
-            before = shift_of(call.past)
-            call.shifts[0] = gone[:, -1] if before is None else gone[:, -1] + before.to(gone.device)
-        kwargs["inputs_embeds"] = packing.take(kwargs["inputs_embeds"])
+            call.gone[0] = gone
+        for name in ("inputs_embeds", *self.engine.adapter.per_token):
+            if kwargs.get(name) is not None:
+                kwargs[name] = packing.take(kwargs[name])
         self._put_positions(call, kwargs, packing, positions)
         self._put_mask(call, kwargs, packing)
         self._take_deepstack(call, kwargs)

@@ -50,7 +50,7 @@ class Handle:
         self.state: dict[int, dict] = {}
         self._prefilled: float | None = None
         stages = [stage for method in methods for stage in method.stages(self.facts)]
-        _check_stages(stages, self.facts)
+        check_stages(stages, self.facts)
         self._encoder = EncoderEngine(model, adapter, stages, self)
         self._decoder = DecoderEngine(model, adapter, stages, self)
 
@@ -140,7 +140,8 @@ class Handle:
         return f"<vtc {methods} on {type(self.model).__name__} ({self.adapter.family}){seen}>"
 
 
-def _check_stages(stages: list[Stage], facts: ModelFacts) -> None:
+def check_stages(stages: list[Stage], facts: ModelFacts) -> None:
+    """Raise a ValueError that says why stages cannot act where they want to."""
     for stage in stages:
         place = stage.at
         if isinstance(place, Decoder):
@@ -148,6 +149,11 @@ def _check_stages(stages: list[Stage], facts: ModelFacts) -> None:
                 raise ValueError(
                     f"Cannot cut before decoder layer {place.layer}: the decoder has {facts.decoder_layers} layers, "
                     f"choose 1 .. {facts.decoder_layers - 1}."
+                )
+            if facts.no_cuts:
+                raise ValueError(
+                    f"Tokens of family {facts.family!r} cannot be dropped before decoder layer {place.layer}: "
+                    f"{facts.no_cuts}. Use a method that acts before the language model."
                 )
             later = [i for i in facts.linear_layers if i >= place.layer]
             if later:

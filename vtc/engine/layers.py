@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..core.layout import Packing, Segment
 from . import cache as kv
 from .call import Call, current
+from .entrance import shift_of
 from .masks import layer_mask, layer_type, stored_valid, take_blocks
 from .selecting import keep_mask, run_stage
 
@@ -48,32 +49,37 @@ class LayerHooks:
             return None
         call = current(self.engine.owner) if not torch.compiler.is_compiling() else None
         if call is not None and call.groups:
-            return self._prefill(call, index, args, kwargs)
+            return self._prefill(call, index, module, args, kwargs)
         return self._later(call, index, args, kwargs)
 
-    def _prefill(self, call: Call, index: int, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def _prefill(self, call: Call, index: int, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
         given = hidden = args[0] if args else kwargs["hidden_states"]
         if call.deepstack is not None and index <= len(call.deepstack[1]):
             hidden = self._add_rows(call, index - 1, hidden)
         if index in self.engine.cuts:
             call.clock.start("select")
+            self.engine.taps.flush(call)
+            if self.engine.taps.wants_ahead(index):
+                ahead = self._side_inputs(call, index, hidden, kwargs)
+                ahead = {name: value for name, value in ahead.items() if name != "hidden_states"}
+                self.engine.taps.look_ahead(call, index, module, (hidden, *args[1:]), ahead)
             hidden = self._cut(call, index, hidden)
             call.clock.stop("select")
         if hidden is not given:
             args, kwargs = ((hidden, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": hidden})
+        return args, self._side_inputs(call, index, hidden, kwargs)
+
+    def _side_inputs(self, call: Call, index: int, hidden: Tensor, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Mask, positions and rotary tables of layer ``index`` for the columns that are left."""
         segment = call.segments[-1]
         if len(call.segments) == 1 and not kv.is_shrunk(call.past):
-            return args, kwargs
+            return kwargs
         kwargs = dict(kwargs)
-        if len(call.segments) == 1:
-            layer = call.past.layers[index] if index < len(call.past.layers) else None
-            if isinstance(layer, kv.Shrunk):
-                self._shift(index, call.past, layer, hidden, kwargs)
+        self._rope(call, index, segment, kwargs, hidden)
         if len(call.segments) > 1:
-            self._rope(call, index, segment, kwargs, hidden)
             kwargs["position_ids"] = None
         kwargs["attention_mask"] = self._mask(call, index, segment, hidden)
-        return args, kwargs
+        return kwargs
 
     def _add_rows(self, call: Call, level: int, hidden: Tensor) -> Tensor:
         """Add the rows the model would have added after layer ``level`` to the columns that are still there."""
@@ -82,14 +88,14 @@ class LayerHooks:
         packing, mask = call.segments[-1].packing, mask.to(hidden.device)
         new = rows[level].to(hidden.device, hidden.dtype)
         if packing is not None:
-            new = new[keep_mask(call, *call.real.shape, hidden.device)[mask]]
+            batch, length = call.real.shape
+            new = new[keep_mask(call, batch, length, hidden.device)[mask]]
             mask = packing.take(mask) if packing.valid is None else packing.take(mask) & packing.valid
         hidden = hidden.clone()
         hidden[mask] = hidden[mask] + new
         return hidden
 
     def _cut(self, call: Call, index: int, hidden: Tensor) -> Tensor:
-        self.engine.taps.flush(call)
         segment = call.segments[-1]
         place = None if segment.packing is None else inverse(segment.packing)
         assert call.real is not None
@@ -107,49 +113,47 @@ class LayerHooks:
         inner = Packing.build(columns)
         whole = inner if segment.packing is None else segment.packing.then(inner)
         call.segments.append(Segment(index, whole, inner.valid, inner.width))
-        self._renumber(call, index, before, after)
+        self._renumber(call, index, after)
         return inner.take(hidden)
 
-    def _renumber(self, call: Call, index: int, before: Tensor, after: Tensor) -> None:
+    def _renumber(self, call: Call, index: int, after: Tensor) -> None:
         """Close the gaps of later layers' 1-D positions when every stage of this cut asks for it."""
         wanted = all(s.positions == "renumber" for s in self.engine.cuts[index])
-        previous = call.segments[-2].start
-        if not wanted or self.engine.adapter.multimodal_rope:
-            if previous in call.shifts:
-                call.shifts[index] = call.shifts[previous]
-            return
-        gone = (~after & call.real).long().cumsum(1)  # type: ignore[operator]
-        layers = getattr(call.past, "layers", ())
-        held = getattr(layers[index], "shift", None) if index < len(layers) else None
-        old = call.shifts.get(previous, held)
-        new = (before & ~after & call.real).sum(1)  # type: ignore[operator]
-        call.shifts[index] = new if old is None else old + new
-        call.scratch[-1].setdefault("gone", {})[index] = gone
+        if wanted and not self.engine.adapter.multimodal_rope:
+            call.gone[index] = (~after & call.real).long().cumsum(1)  # type: ignore[operator]
 
     def _rope(self, call: Call, index: int, segment: Segment, kwargs: dict[str, Any], hidden: Tensor) -> None:
         given = kwargs.get("position_embeddings")
-        if given is None:
+        extra = extra_shift(call.past, index)
+        if given is None or (len(call.segments) == 1 and extra is None):
             return
-        key = ("rope", segment.start, id(given[0]))
+        own = 0 if extra is None else id(call.past.layers[index].shift)
+        key = ("rope", segment.start, id(given[0]), own)
         if key not in call.masks:
-            call.masks[key] = (
-                given,
-                self._rotated(call, index, segment, given, hidden),
-            )  # `given` is held: ids are not reused
+            # `given` is held: ids are not reused
+            call.masks[key] = (given, self._rotated(call, index, segment, given, hidden, extra))
         kwargs["position_embeddings"] = call.masks[key][1]
 
     def _rotated(
-        self, call: Call, index: int, segment: Segment, given: tuple[Tensor, ...], hidden: Tensor
+        self,
+        call: Call,
+        index: int,
+        segment: Segment,
+        given: tuple[Tensor, ...],
+        hidden: Tensor,
+        extra: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        gone = call.scratch[-1].get("gone", {})
-        starts = [s for s in gone if s <= segment.start]
-        assert segment.packing is not None
-        if starts:
-            positions = segment.packing.take(call.positions - gone[max(starts)])
-            return self._rotary(call, index, hidden, positions)
-        first = call.segments[0].packing
-        relative = segment.packing if first is None else rebase(first, segment.packing)
-        return tuple(relative.take(x, dim=x.ndim - 2) for x in given)
+        packing, first = segment.packing, call.segments[0].packing
+        starts = [s for s in call.gone if s <= segment.start]
+        if extra is None and max(starts, default=0) == 0 and packing is not None:
+            relative = packing if first is None else rebase(first, packing)
+            return tuple(relative.take(x, dim=x.ndim - 2) for x in given)
+        assert call.positions is not None
+        positions = call.positions - call.gone[max(starts)] if starts else call.positions
+        positions = positions if packing is None else packing.take(positions)
+        if extra is not None:
+            positions = positions - extra.to(positions.device)[:, None]
+        return self._rotary(call, index, hidden, positions)
 
     def _rotary(self, call: Call, index: int, hidden: Tensor, positions: Tensor) -> tuple[Tensor, ...]:
         """Rotate by these positions, not by those the entrance has prepared."""
@@ -181,7 +185,7 @@ class LayerHooks:
             return None
         hidden = args[0] if args else kwargs["hidden_states"]
         kwargs = dict(kwargs)
-        self._shift(index, cache, layer, hidden, kwargs)
+        self._shift(index, cache, hidden, kwargs)
         key = (layer.history, layer_type(self.engine.decoder.config, index))
         memo = call.masks if call is not None else {}
         if key not in memo:
@@ -191,13 +195,11 @@ class LayerHooks:
         kwargs["attention_mask"] = memo[key]
         return args, kwargs
 
-    def _shift(self, index: int, cache: Any, layer: kv.Shrunk, hidden: Tensor, kwargs: dict[str, Any]) -> None:
-        """Positions of this layer when its cut renumbered them: logical ones minus what the layer dropped."""
-        first = getattr(cache.layers[0], "shift", None)
-        positions = kwargs.get("position_ids")
-        if layer.shift is None or positions is None or layer.shift is first:
+    def _shift(self, index: int, cache: Any, hidden: Tensor, kwargs: dict[str, Any]) -> None:
+        """Positions of this layer when a cut renumbered them: logical ones minus what the layer dropped."""
+        extra, positions = extra_shift(cache, index), kwargs.get("position_ids")
+        if extra is None or positions is None:
             return
-        extra = layer.shift if first is None else layer.shift - first
         moved = positions - extra.to(positions.device)[:, None]
         kwargs["position_embeddings"] = rotate(self.engine.decoder, index, hidden, moved)
 
@@ -208,6 +210,16 @@ def rotate(decoder: Any, index: int, hidden: Tensor, positions: Tensor) -> tuple
     if "layer_type" in inspect.signature(rotary.forward).parameters:
         return rotary(hidden, positions, layer_type(decoder.config, index))
     return rotary(hidden, positions)
+
+
+def extra_shift(cache: Any, index: int) -> Tensor | None:
+    """What the cache subtracts from positions in layer ``index`` beyond what it subtracts in the first: [B] or None."""
+    layers = getattr(cache, "layers", ())
+    shift = getattr(layers[index], "shift", None) if index < len(layers) else None
+    first = shift_of(cache)
+    if shift is None or shift is first:
+        return None
+    return shift if first is None else shift - first
 
 
 def inverse(packing: Packing) -> Tensor:

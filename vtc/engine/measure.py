@@ -6,14 +6,16 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..core.stage import Need
-from ..core.stats import AttentionCall, attention_rows, received
+from ..core.stats import AttentionCall, attention_rows, received, relevance
+from .ahead import measure_ahead
 from .attention_tap import AttentionTap, Collector, start_collecting, stop_collecting
 from .cache import stored
 from .call import Call
 from .layers import inverse
+from .transition import watch
 
 if TYPE_CHECKING:
     from .decoder import DecoderEngine
@@ -25,25 +27,37 @@ class DecoderTaps:
     def __init__(self, engine: DecoderEngine, needs: list[Need]) -> None:
         self.engine, self.needs = engine, list(dict.fromkeys(needs))
         self.taps: list[AttentionTap] = []
+        self.handles: list[Any] = []
 
     def install(self) -> None:
         """Tap every layer that is needed."""
         layers = self.engine.adapter.layers(self.engine.model)
-        wanted: dict[int, dict[Need, Any]] = {}
-        for need in self.needs:
+        for index in dict.fromkeys(n.layer for n in self.needs):
+            mine = [n for n in self.needs if n.layer == index]
+            watched = [n for n in mine if n.stat == "transition"]
+            if watched:
+                self.handles += watch(layers[index], index, watched)
+            measures = {n: functools.partial(_measure, n) for n in mine if n not in watched}
+            ahead = {n: measures.pop(n) for n in mine if n.stat == "next_rows"}
+            if measures or ahead:
+                self._tap(layers[index], index, measures, ahead)
+
+    def _tap(self, layer: nn.Module, index: int, measures: dict[Need, Any], ahead: dict[Need, Any]) -> None:
+        module = self.engine.adapter.attention(layer)
+        if module is None:
+            raise ValueError(f"Decoder layer {index} has no attention module to read from.")
+        for need in (*measures, *ahead):
             if need.stat not in DECODER_MEASURES:
-                raise ValueError(f"The decoder can measure {sorted(DECODER_MEASURES)}, not {need.stat!r}.")
-            wanted.setdefault(need.layer, {})[need] = functools.partial(_measure, need)
-        for index, measures in wanted.items():
-            module = self.engine.adapter.attention(layers[index])
-            if module is None:
-                raise ValueError(f"Decoder layer {index} has no attention module to read from.")
-            self.taps.append(AttentionTap(module, measures))
+                known = sorted({*DECODER_MEASURES, "transition"})
+                raise ValueError(f"The decoder can measure {known}, not {need.stat!r}.")
+        self.taps.append(AttentionTap(module, measures, ahead))
 
     def remove(self) -> None:
         """Take the taps off."""
         while self.taps:
             self.taps.pop().remove()
+        while self.handles:
+            self.handles.pop().remove()
 
     def start(self, call: Call) -> None:
         """Begin to collect for a prefill with images."""
@@ -60,14 +74,28 @@ class DecoderTaps:
         """Move what was measured since the last cut to ``call.stats``, in logical columns."""
         if call.collector is None:
             return
-        segment = call.segments[-1]
         for need, values in call.collector.values.items():
-            end = self._end(call, need, values[-1].shape[-1])
-            stat = values[-1][..., end - segment.width : end]
+            stat = torch.stack(values).sum(0) if need.stat == "transition" else values[-1]
+            self._store(call, need, stat, self._end(call, need, stat.shape[-1]))
+        call.collector.values.clear()
+
+    def wants_ahead(self, index: int) -> bool:
+        """True when a stage before layer ``index`` reads that layer's own attention."""
+        return any(n.stat == "next_rows" and n.layer == index for n in self.needs)
+
+    def look_ahead(self, call: Call, index: int, layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Measure layer ``index`` on the rows and side inputs it would get without the cut."""
+        for need, values in measure_ahead(layer, args, kwargs, call).items():
+            self._store(call, need, values[-1], values[-1].shape[-1])
+
+    @staticmethod
+    def _store(call: Call, need: Need, stat: Tensor, end: int) -> None:
+        if need.stat != "masses":  # the one statistic that is not per token
+            segment = call.segments[-1]
+            stat = stat[..., end - segment.width : end]
             if segment.packing is not None:
                 stat = stat.gather(-1, inverse(segment.packing).clamp_min(0).to(stat.device))
-            call.stats[need] = stat
-        call.collector.values.clear()
+        call.stats[need] = stat
 
     @staticmethod
     def _end(call: Call, need: Need, keys: int) -> int:
@@ -86,8 +114,7 @@ def query_columns(call: Call, option: Any) -> tuple[Tensor, Tensor]:
     assert call.real is not None
     segment = call.segments[-1]
     real = call.real
-    place = torch.arange(real.shape[1], device=real.device).expand_as(real)
-    last = torch.where(real, place, -1).amax(1) - (call.logits_to_keep - 1)
+    place, last = _places(call)
     if option == "last":
         columns, counts = last[:, None], torch.ones_like(last[:, None], dtype=torch.bool)
     else:
@@ -102,6 +129,40 @@ def query_columns(call: Call, option: Any) -> tuple[Tensor, Tensor]:
     return columns, counts
 
 
+def _places(call: Call) -> tuple[Tensor, Tensor]:
+    """Logical column numbers [B, L] and the last prompt column of each row [B]."""
+    assert call.real is not None
+    place = torch.arange(call.real.shape[1], device=call.real.device).expand_as(call.real)
+    return place, torch.where(call.real, place, -1).amax(1) - (call.logits_to_keep - 1)
+
+
+def kinds(call: Call, system: int | None) -> tuple[Tensor, Tensor]:
+    """Physical columns that are text and those that are visual: bool [B, K] each; system prompt and padding neither.
+
+    ``system`` is the number of leading real tokens that make the system prompt; None: all before the first image. The
+    token right before an image, ``<|vision_start|>`` and the like, is no text.
+    """
+    assert call.real is not None
+    real, segment = call.real, call.segments[-1]
+    place, last = _places(call)
+    visual = torch.stack(list(call.placeholders.values())).any(0).to(real.device) & real
+    head = visual.cumsum(1) == 0 if system is None else real.cumsum(1) <= system
+    opening = torch.nn.functional.pad(visual[:, 1:], (0, 1))
+    text = real & ~visual & ~head & ~opening & (place <= last[:, None])
+    if segment.packing is None:
+        return text, visual
+    valid = torch.ones_like(segment.packing.index, dtype=torch.bool) if segment.valid is None else segment.valid
+    return segment.packing.take(text) & valid, segment.packing.take(visual) & valid
+
+
+def _masses(attention: AttentionCall, need: Need, collector: Collector) -> Tensor:
+    call = collector.context
+    text, visual = kinds(call, need.option)  # type: ignore[arg-type]
+    device = attention.q.device
+    end = DecoderTaps._end(call, need, attention.k.shape[2])
+    return relevance(attention, text.to(device), visual.to(device), end - text.shape[1])
+
+
 def _query_rows(attention: AttentionCall, need: Need, collector: Collector) -> Tensor:
     columns, counts = query_columns(collector.context, need.option or "last")
     rows = attention_rows(attention, columns.to(attention.q.device)).mean(1)  # [B, R, K]
@@ -113,7 +174,7 @@ def _received(attention: AttentionCall, need: Need, collector: Collector) -> Ten
     return received(attention)
 
 
-DECODER_MEASURES = {"query_rows": _query_rows, "received": _received}
+DECODER_MEASURES = {"query_rows": _query_rows, "next_rows": _query_rows, "received": _received, "masses": _masses}
 
 
 def _measure(need: Need, attention: AttentionCall, collector: Collector) -> Tensor:

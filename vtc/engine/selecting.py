@@ -99,6 +99,8 @@ def build_view(call: Call, stage: Stage, team: list[Member], rows: Tensor, place
 
 
 def _stat(call: Call, need: Need, team: list[Member], columns: Tensor) -> Tensor:
+    if need.stat == "masses":
+        return call.stats[need][team[0].group.span.row]
     if need.tower == "decoder":
         return call.stats[need][team[0].group.span.row, columns]
     values = []

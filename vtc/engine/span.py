@@ -126,6 +126,9 @@ class TowerSpan:
             kwargs["position_embeddings"] = self._memo(
                 run, "rope", rope, lambda: tuple(self._rows(run, x) for x in rope)
             )
+        places = kwargs.get("position_ids")
+        if isinstance(places, Tensor):
+            kwargs["position_ids"] = self._memo(run, "places", places, lambda: self._rows(run, places))
         if run.flat is not None:
             return self._flat_lengths(run, kwargs)
         packing, mask = run.packing, kwargs.get("attention_mask")

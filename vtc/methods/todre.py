@@ -1,17 +1,17 @@
-"""ToDRE: keep tokens that are as unlike each other as possible (arXiv 2505.18757)."""
+"""ToDRE: keep tokens unlike each other, and drop them all once text and vision ignore each other (2505.18757)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from ..core.diversity import Objective, greedy_spread, unit_rows
 from ..core.select import Newlines, require_finite, with_structure
-from ..core.stage import ModelFacts, Need, Projector, Selection, Stage, View
+from ..core.stage import Decoder, ModelFacts, Need, Projector, Selection, Stage, View
 from ._diverse import candidate_count, spread_scores
 from .base import Method, check_choice
 
@@ -29,11 +29,22 @@ def thumbnail_first(view: View, rows: Tensor) -> Tensor:
     return allowed.nonzero(as_tuple=True)[0]
 
 
+def chat_header(processor: Any) -> int | None:
+    """Tokens that the chat template of a processor writes before the user's first word; None without a template."""
+    template, tokenizer = getattr(processor, "chat_template", None), getattr(processor, "tokenizer", processor)
+    if not template:
+        return None
+    mark = "\u2042"
+    message = {"role": "user", "content": [{"type": "text", "text": mark}]}
+    head = str(processor.apply_chat_template([message], tokenize=False)).split(mark)[0]
+    return len(tokenizer(head).input_ids)
+
+
 @dataclass(kw_only=True)
 class ToDRE(Method):
-    """Diversity-driven selection after the projector, blind to the question.
+    """Diversity-driven selection after the projector, then all or nothing deep in the language model.
 
-    With unit rows ``x_v`` the picks start at a pivot and go on greedily::
+    Stage 1 is blind to the question. With unit rows ``x_v`` the picks start at a pivot and go on greedily::
 
         max_sum:   next = argmin_v  sum_{c picked} cos(x_v, x_c)        (version 2 of the paper, Algorithm 1)
         k_center:  next = argmin_v  max_{c picked} cos(x_v, x_c)        (the name version 1 uses)
@@ -43,10 +54,16 @@ class ToDRE(Method):
     ``scope="row"``. Newline rows are no candidates: being equal to each other and unlike all patches they
     would eat the budget.
 
+    Stage 2 looks once, behind layer ``floor(7 L / 8)``, at that layer's attention A (after the softmax, mean over heads
+    and rows): ``alpha_tv``, what the text pays to the visual tokens that are left, and ``alpha_vt``, what they pay to
+    the text, which is 0 unless some text stands before them. If both are below ``tau``, all visual tokens of the
+    prompt leave the later layers, else none; every prompt of a batch for itself.
+
     Parameters
     ----------
     keep : float or int
-        Share of each image's patches, or tokens per image; with ``scope="row"`` the budgets are added up.
+        Share of each image's patches, or tokens per image, that stage 1 leaves; with ``scope="row"`` the budgets are
+        added up. Stage 2 may leave none in the last layers: the report shows the mean over layers.
     objective : {"max_sum", "k_center"}
         Max-sum may pick exact duplicates, k-center never does before all distinct rows are used.
     pivot : {"auto", "cls", "farthest", "center", "random"}
@@ -62,13 +79,24 @@ class ToDRE(Method):
     newlines : {"drop", "keep"}
         Row separators of anyres images; kept ones come on top of the budget.
     positions : {"renumber", "keep"}
-        1-D position ids after pruning. M-RoPE always keeps them.
+        1-D position ids after stage 1. M-RoPE always keeps them, and so does stage 2.
+    stage2 : {"auto", "on", "off"}
+        Whether to look at the relevance. "auto" does so where ``keep`` made stage 1 drop something and the layers
+        concerned are no linear attention; "on" with ``keep=1.0`` is stage 2 alone.
+    tau : float
+        Both ratios must be smaller.
+    depth : float
+        Fraction of the layers behind which stage 2 looks.
+    system_tokens : int or None
+        Length of the system prompt, which is not counted as text. None: what the processor's chat template writes
+        before the user's first word where :func:`vtc.patch` was given a processor, else all text before the first
+        image.
 
     Notes
     -----
     Source: arXiv 2505.18757 version 2; no code is published. Decided here: head mean of the true
     softmax, whose [CLS] column is dropped (the paper writes one head and patches only), ties to the lower
-    index, fp32.
+    index, fp32, which text is no system prompt, nothing is dropped where no text follows.
     """
 
     name: ClassVar[str] = "todre"
@@ -81,6 +109,10 @@ class ToDRE(Method):
     scope: Literal["image", "row"] = "image"
     newlines: Newlines = "drop"
     positions: Literal["renumber", "keep"] = "renumber"
+    stage2: Literal["auto", "on", "off"] = "auto"
+    tau: float = 0.1
+    depth: float = 0.875
+    system_tokens: int | None = None
 
     def __post_init__(self) -> None:
         """Validate the hyperparameters."""
@@ -90,9 +122,15 @@ class ToDRE(Method):
         check_choice("scope", self.scope, ("image", "row"))
         check_choice("newlines", self.newlines, ("drop", "keep"))
         check_choice("positions", self.positions, ("renumber", "keep"))
+        check_choice("stage2", self.stage2, ("auto", "on", "off"))
+        for name in ("tau", "depth"):
+            if not 0.0 < getattr(self, name) <= 1.0:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not allowed: pass a share in (0, 1].")
+        if self.system_tokens is not None and self.system_tokens < 0:
+            raise ValueError(f"system_tokens={self.system_tokens} is not allowed: pass a number of tokens >= 0.")
 
     def stages(self, facts: ModelFacts) -> list[Stage]:
-        """One stage after the projector; it reads one encoder layer when the pivot is a [CLS] one."""
+        """One stage after the projector, which reads one encoder layer when the pivot is a [CLS] one, and one cut."""
         need = self._pivot_need(facts)
         return [
             Stage(
@@ -102,8 +140,26 @@ class ToDRE(Method):
                 needs=(need,) if need else (),
                 scope=self.scope,
                 positions=self.positions,
-            )
+            ),
+            *self._second(facts),
         ]
+
+    def _second(self, facts: ModelFacts) -> list[Stage]:
+        layer = int(self.depth * facts.decoder_layers)
+        impossible = not 0 < layer < facts.decoder_layers or any(i >= layer for i in facts.linear_layers)
+        if self.stage2 == "off" or (self.stage2 == "auto" and impossible):
+            return []
+        system = chat_header(self.processor) if self.system_tokens is None else self.system_tokens
+        need = Need("decoder", layer - 1, "masses", system)
+        select = partial(self.relevance, need=need)
+        return [Stage(at=Decoder(layer), select=select, keep_count=self.keep_count, needs=(need,), scope="row")]
+
+    def relevance(self, view: View, need: Need) -> Selection:
+        """Keep all visual tokens or none."""
+        asked = self.stage2 == "on" or (self.keep != 1.0 and view.n < view.total)
+        # NaN, where there is no text to ask, is not smaller
+        drop = asked and bool((view.stats[need] < self.tau).all())
+        return Selection(torch.arange(0 if drop else view.n, device=view.features.device))
 
     def _pivot_need(self, facts: ModelFacts) -> Need | None:
         if self.pivot not in ("auto", "cls") or (self.pivot == "auto" and not facts.has_class_token):

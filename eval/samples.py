@@ -1,0 +1,71 @@
+"""Unlabelled samples for a calibration: JSON lines of image and question."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+
+def read_samples(data: str | Path, limit: int | None = None) -> list[tuple[Path, str]]:
+    """Read ``{"image": path, "question": text}`` lines.
+
+    Parameters
+    ----------
+    data : path
+        JSON-lines file, or a folder with exactly one of them beside or among its images. Image paths are relative to
+        the file.
+    limit : int, optional
+        Take the first so many.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file, or an image is missing.
+    ValueError
+        A line is not of that form, or there is none.
+    """
+    file = _file(Path(data))
+    found: list[tuple[Path, str]] = []
+    for number, line in enumerate(file.read_text().splitlines(), 1):
+        if not line.strip() or len(found) == limit:
+            continue
+        try:
+            entry = json.loads(line)
+            image, question = file.parent / entry["image"], str(entry["question"])
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(
+                f'{file}, line {number}: expected {{"image": path, "question": text}}, got {line[:80]!r}.'
+            ) from error
+        if not image.is_file():
+            raise FileNotFoundError(f"{file}, line {number}: no image at {image}.")
+        found.append((image, question))
+    if not found:
+        raise ValueError(f"{file} holds no samples.")
+    return found
+
+
+def _file(path: Path) -> Path:
+    if path.is_file():
+        return path
+    files = sorted(path.glob("*.jsonl")) if path.is_dir() else []
+    if len(files) != 1:
+        raise FileNotFoundError(
+            f"No samples at {path}: pass a JSON-lines file, or a folder that holds one of them (found {len(files)})."
+        )
+    return files[0]
+
+
+def prepare(processor: Any, samples: list[tuple[Path, str]], device: Any = "cpu") -> list[dict[str, Tensor]]:
+    """Turn samples into inputs of one prompt each, by the processor's chat template."""
+    from PIL import Image
+
+    from vtc.chat import build_inputs
+
+    inputs = []
+    for path, question in samples:
+        with Image.open(path) as image:
+            inputs.append(build_inputs(processor, [([image.convert("RGB")], question)], device))
+    return inputs

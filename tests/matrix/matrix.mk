@@ -1,0 +1,19 @@
+# Included by the Makefile of the root.
+FLOOR := .venv-floor
+FLOOR_VERSION := 5.5.4
+
+.PHONY: matrix matrix-floor
+
+# every family x every method, on the newest transformers that is installed
+matrix: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/matrix -m "" -n $(JOBS)
+
+# the covering subset on the oldest transformers we declare, in an environment of its own
+matrix-floor: $(FLOOR)/.installed
+	OMP_NUM_THREADS=1 $(FLOOR)/bin/python -m pytest tests/matrix -n $(JOBS)
+
+$(FLOOR)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(FLOOR)
+	$(FLOOR)/bin/python -m pip install --quiet --upgrade pip uv
+	VIRTUAL_ENV=$(CURDIR)/$(FLOOR) $(FLOOR)/bin/uv pip install --quiet -e ".[dev]" "transformers==$(FLOOR_VERSION)"
+	touch $(FLOOR)/.installed
