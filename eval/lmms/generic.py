@@ -101,7 +101,7 @@ class Generic(lmms):
             messages = ChatMessages(messages=to_messages(self.task_dict[task][part][doc_id]))
             pictures, clips, _ = messages.extract_media()
             images += [picture.convert("RGB") for picture in pictures]
-            videos += [_frames(clip, self.max_frames) for clip in clips]
+            videos += [read_video(clip, self.max_frames) for clip in clips]
             prompts.append(self._prompt(messages))
         inputs = self.processor(
             text=prompts,
@@ -109,7 +109,7 @@ class Generic(lmms):
             padding=True,
             padding_side="left",
             return_tensors="pt",
-            **({"videos": videos} if videos else {}),
+            **_video_arguments(videos),
         ).to(self.device, self._model.dtype)
         out = self._model.generate(**inputs, **_generation(batch[0][2]))
         new = out[:, inputs["input_ids"].shape[1] :]
@@ -155,10 +155,18 @@ def _placeholder(part: Any) -> dict[str, str]:
     return {"type": "text", "text": part.text} if part.type == "text" else {"type": part.type}
 
 
-def _frames(path: str, most: int) -> Any:
-    """Evenly spread frames of a video file: uint8 [T, H, W, 3]."""
+def _video_arguments(videos: list[tuple[Any, float]]) -> dict[str, Any]:
+    if not videos:
+        return {}
+    facts = [{"fps": rate, "total_num_frames": len(frames)} for frames, rate in videos]
+    return {"videos": [frames for frames, _ in videos], "video_metadata": facts}
+
+
+def read_video(path: str, most: int) -> tuple[Any, float]:
+    """Evenly spread frames of a video file, uint8 [T, H, W, 3], and how many of them make a second."""
     from decord import VideoReader, cpu
 
     reader = VideoReader(path, ctx=cpu(0))
     count = min(most, len(reader))
-    return reader.get_batch([round(i * (len(reader) - 1) / max(1, count - 1)) for i in range(count)]).asnumpy()
+    frames = reader.get_batch([round(i * (len(reader) - 1) / max(1, count - 1)) for i in range(count)]).asnumpy()
+    return frames, reader.get_avg_fps() * count / len(reader)

@@ -1,8 +1,7 @@
-"""The questions of our tasks, drawn from the generated scenes: whatever families there are, in one form."""
+"""The questions of our tasks: those of the quality benchmark, whatever families it has, in one form."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -14,16 +13,32 @@ from vtc.eval.scenes import FAMILIES, question_set
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+GROUP = "vtc"
+BOARD = "board"
+"""Easy scenes of one size; questions about them are in the group ``vtc_board``, all others in ``vtc``."""
+
 
 @dataclass(frozen=True)
 class Row:
-    """One question; ``images`` is one picture, or the frames of a video."""
+    """One question; ``frames`` is one picture, or those of a video."""
 
     family: str
     question: str
     answer: str
-    images: tuple[Image, ...]
-    video: bool = False
+    frames: tuple[Image, ...]
+    scenes: str = BOARD
+    is_video: bool = False
+
+    @property
+    def group(self) -> str:
+        """Group of tasks it belongs to."""
+        return f"{GROUP}_video" if self.is_video else GROUP if self.scenes != BOARD else f"{GROUP}_{BOARD}"
+
+    @property
+    def task(self) -> str:
+        """Name of its task."""
+        family = self.family.removeprefix("video-")
+        return f"{self.group}_{family}".replace("-", "_")
 
 
 def rows(number: int, seed: int) -> Iterator[Row]:
@@ -36,23 +51,31 @@ def rows(number: int, seed: int) -> Iterator[Row]:
     seed : int
         Which set of questions.
     """
-    for scene, question in question_set(number * len(FAMILIES), seed):
-        yield Row(question.family, question.text, question.answer, (scene.image,))
-    videos = _videos()
-    for family in () if videos is None else videos.VIDEO_FAMILIES:
-        for clip, question in itertools.islice(videos.video_questions(family, seed), number):
-            yield Row(question.family, question.text, question.answer, tuple(clip.frames), video=True)
+    sets = _test_sets()
+    if sets is None:
+        for scene, question in question_set(number * len(FAMILIES), seed):
+            yield Row(question.family, question.text, question.answer, (scene.image,))
+        return
+    for scenes in sets.SCENES:
+        for family in sets.families_of(scenes, videos=True):
+            for item in sets.family_items(family, number, seed, scenes):
+                yield Row(family, item.question, item.answer, tuple(item.frames), scenes, item.is_video)
 
 
-def _videos() -> Any:
-    """Module with the questions about videos, where the scenes have one."""
-    name = "vtc.eval.scenes.video_questions"
+def default_group(scenes: str | None) -> str:
+    """Group for a model: the easy boards where they are what it was trained on, or all there is."""
+    return f"{GROUP}_{BOARD}" if scenes == BOARD or _test_sets() is None else GROUP
+
+
+def _test_sets() -> Any:
+    """Module of the fixed test sets, where the benchmark has several kinds of scenes."""
+    name = "vtc.eval.test_sets"
     return import_module(name) if find_spec(name) is not None else None
 
 
-def by_family(found: Sequence[Row]) -> dict[str, list[Row]]:
-    """Group, families in the order of their first question."""
-    groups: dict[str, list[Row]] = {}
+def by_task(found: Sequence[Row]) -> dict[str, list[Row]]:
+    """Sort the rows into tasks, in the order of their first question."""
+    tasks: dict[str, list[Row]] = {}
     for row in found:
-        groups.setdefault(row.family, []).append(row)
-    return groups
+        tasks.setdefault(row.task, []).append(row)
+    return tasks

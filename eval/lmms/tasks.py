@@ -15,9 +15,8 @@ import PIL
 import vtc.eval.scenes
 
 from .docs import METRIC
-from .rows import Row, by_family, rows
+from .rows import Row, by_task, rows
 
-GROUP = "vtc"
 NUMBER = 100
 FPS = 2
 _HERE = Path(__file__).parent
@@ -53,13 +52,11 @@ task:
 """
 
 
-def task_name(family: str) -> str:
-    """Name of the task for a family of questions."""
-    return f"{GROUP}_{family}".replace("-", "_")
-
-
 def folder(number: int = NUMBER, seed: int = 0, root: Path | None = None) -> Path:
-    """Folder with one task per family and two groups, ``vtc`` (pictures) and ``vtc_video``; written when missing.
+    """Folder with one task per family of questions, in groups; written when missing.
+
+    Groups: ``vtc_board`` (easy pictures), ``vtc`` (pictures of several sizes) and ``vtc_video``, as far as the
+    generator has such questions.
 
     Parameters
     ----------
@@ -110,7 +107,8 @@ def cache() -> Path:
 
 def _generator() -> str:
     """Fingerprint of everything the questions depend on."""
-    sources = sorted(Path(vtc.eval.scenes.__file__).parent.glob("**/*"))
+    scenes = Path(vtc.eval.scenes.__file__).parent
+    sources = sorted([*scenes.glob("**/*"), *scenes.parent.glob("test_sets.py")])
     digest = hashlib.sha256(PIL.__version__.encode())
     for file in [*(s for s in sources if s.is_file() and s.suffix != ".pyc"), _HERE / "rows.py", _HERE / "tasks.py"]:
         digest.update(file.read_bytes())
@@ -118,18 +116,15 @@ def _generator() -> str:
 
 
 def _write(draft: Path, place: Path, number: int, seed: int) -> None:
-    names: dict[bool, list[str]] = {False: [], True: []}
-    for family, found in by_family(list(rows(number, seed))).items():
-        task = task_name(family)
-        names[found[0].video].append(task)
+    groups: dict[str, list[str]] = {}
+    for task, found in by_task(list(rows(number, seed))).items():
+        groups.setdefault(found[0].group, []).append(task)
         _write_parquet(draft, place, task, found)
         data = place / f"{task}.parquet"
         (draft / f"{task}.yaml").write_text(_TASK.format(task=task, data=data, metric=METRIC, seed=seed))
-    for video, tasks in names.items():
-        group = f"{GROUP}_video" if video else GROUP
-        if tasks:
-            listed = "\n".join(f"  - {task}" for task in tasks)
-            (draft / f"_{group}.yaml").write_text(_GROUP.format(group=group, tasks=listed))
+    for group, tasks in groups.items():
+        listed = "\n".join(f"  - {task}" for task in tasks)
+        (draft / f"_{group}.yaml").write_text(_GROUP.format(group=group, tasks=listed))
 
 
 def _write_parquet(draft: Path, place: Path, task: str, found: Sequence[Row]) -> None:
@@ -142,13 +137,13 @@ def _write_parquet(draft: Path, place: Path, task: str, found: Sequence[Row]) ->
 
     columns: dict[str, Any] = {name: [getattr(r, name) for r in found] for name in ("family", "question", "answer")}
     features = {name: Value("string") for name in columns}
-    if found[0].video:
+    if found[0].is_video:
         files = [f"{task}_{i}.mp4" for i in range(len(found))]
         for name, row in zip(files, found, strict=True):
-            write_video(draft / name, row.images)
+            write_video(draft / name, row.frames)
         columns["video"], features["video"] = [str(place / name) for name in files], Value("string")
     else:
-        columns["image"] = [{"bytes": _png(row.images[0]), "path": None} for row in found]
+        columns["image"] = [{"bytes": _png(row.frames[0]), "path": None} for row in found]
         features["image"] = Image()
     Dataset.from_dict(columns, features=Features(features)).to_parquet(draft / f"{task}.parquet")
 
@@ -160,7 +155,7 @@ def _png(image: Any) -> bytes:
 
 
 def write_video(path: Path, frames: Sequence[Any]) -> None:
-    """Write pictures of one size (even sides) as H.264 at :data:`FPS` frames per second, nearly without loss.
+    """Write pictures of one size as H.264 at :data:`FPS` frames per second, without loss.
 
     Raises
     ------
@@ -173,9 +168,9 @@ def write_video(path: Path, frames: Sequence[Any]) -> None:
         raise ImportError("Videos are written with `av`: pip install av, or all of `pip install vtc[eval]`.") from error
 
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"crf": "4"})
+        stream = container.add_stream("libx264rgb", rate=FPS, options={"crf": "0"})
         stream.width, stream.height = frames[0].size
-        stream.pix_fmt = "yuv420p"
+        stream.pix_fmt = "rgb24"
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_image(frame)))
         container.mux(stream.encode())

@@ -45,10 +45,10 @@ def test_scores_equal_the_quality_benchmark(model: str, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     found = json.loads(call("run", *sweep, model, "--limit", str(each), "--out", out).stdout)
     quality = json.loads(call("quality", *sweep, model, "--limit", str(each * len(FAMILIES))).stdout)
-    theirs = {(r["method"], r["keep"], f"vtc_{r['family']}"): r for r in quality}
+    theirs = {(r["method"], r["keep"], f"vtc_board_{r['family']}"): r for r in quality}
     assert len(found) == len(quality) == 3 * (len(FAMILIES) + 1)
     for line in found:
-        task = "vtc_all" if line["task"] == "all" else line["task"]
+        task = "vtc_board_all" if line["task"] == "all" else line["task"]
         row = theirs[line["method"], line["keep"], task]
         assert line["n"] == row["n"]
         assert line["score"] == pytest.approx(row["accuracy"])
@@ -58,17 +58,17 @@ def test_scores_equal_the_quality_benchmark(model: str, tmp_path: Path) -> None:
 
 
 def test_resume_and_the_files(tmp_path: Path) -> None:
-    args = ["run", "--tasks", "vtc_attribute,vtc_counting", "--limit", "2", "--out", str(tmp_path)]
+    args = ["run", "--tasks", "vtc_board_attribute,vtc_board_counting", "--limit", "2", "--out", str(tmp_path)]
     first = call(*args, "--methods", "none,random", "--keep", "0.25")
     assert "already there" not in first.stderr
-    cell = tmp_path / "cells/random_0.25_positions=keep/vtc_attribute.json"
+    cell = tmp_path / "cells/random_0.25_positions=keep/vtc_board_attribute.json"
     written = cell.stat().st_mtime_ns
     again = call(*args, "--methods", "none,random", "--keep", "0.25,16")
     assert again.stderr.count("already there") == 4 and cell.stat().st_mtime_ns == written
     lines = list(csv.DictReader((tmp_path / "results.csv").open()))
     assert [(r["method"], r["keep"], r["task"]) for r in lines][:2] == [
-        ("none", "", "vtc_attribute"),
-        ("none", "", "vtc_counting"),
+        ("none", "", "vtc_board_attribute"),
+        ("none", "", "vtc_board_counting"),
     ]
     assert len(lines) == 9 and {r["tokens_after"] for r in lines if r["method"] == "random"} == {"16.0"}
     none = [r for r in lines if r["method"] == "none" and r["task"] == "all"][0]
@@ -86,7 +86,7 @@ def test_a_saved_configuration_is_a_line_of_the_table(tmp_path: Path) -> None:
     import vtc
 
     file = vtc.Config([{"method": "random", "keep": 5}]).save(tmp_path / "five.json")
-    args = ["--methods", "none", "--config", str(file), "--tasks", "vtc_attribute", "--limit", "1", "--json"]
+    args = ["--methods", "none", "--config", str(file), "--tasks", "vtc_board_attribute", "--limit", "1", "--json"]
     found = json.loads(call("run", *args, "--out", str(tmp_path)).stdout)
     assert [line["tokens_after"] for line in found] == [64, 5]
 
@@ -103,14 +103,16 @@ def test_one_and_two_processes_agree(checkpoint: Any, tmp_path: Path) -> None:
     found = {}
     for ranks in (1, 2):
         out = tmp_path / str(ranks)
-        args = f"eval run --model {checkpoint('llava')} --methods random --keep 0.25 --tasks vtc_attribute".split()
+        args = (
+            f"eval run --model {checkpoint('llava')} --methods random --keep 0.25 --tasks vtc_board_attribute".split()
+        )
         args += ["--limit", "11", "--device", "cpu", "--out", str(out)]
         launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
         launch = launch if ranks > 1 else [sys.executable]
         env = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
         result = subprocess.run([*launch, str(driver), *args], env=env, capture_output=True, text=True, timeout=600)
         assert result.returncode == 0, result.stderr[-3000:]
-        cell = json.loads((out / "cells/random_0.25/vtc_attribute.json").read_text())
+        cell = json.loads((out / "cells/random_0.25/vtc_board_attribute.json").read_text())
         assert cell["efficiency"]["run"]["samples"] == 11
         found[ranks] = cell
     names = ("answer", "scores", "doc_id")

@@ -29,7 +29,7 @@ def run(
     model: Annotated[str, typer.Option(help="Embedded name, folder or Hub id.")] = "tiny-llava",
     methods: Annotated[str, typer.Option(help=METHODS_HELP)] = "none,random,vtc-cls",
     keep: Annotated[str, typer.Option(help=KEEP_HELP)] = "0.25",
-    tasks: Annotated[str, typer.Option(help="Names with commas; `vtc` and `vtc_video` are ours.")] = "vtc",
+    tasks: Annotated[str, typer.Option(help="Names with commas; auto: ours, see `vtc eval tasks`.")] = "auto",
     config: Annotated[list[Path] | None, typer.Option(help="Saved configuration as one more line; repeatable.")] = None,
     base: Annotated[str | None, typer.Option(help="Class of lmms-eval, or `generic`; default: by model type.")] = None,
     model_args: Annotated[str, typer.Option(help="Further arguments of the base class: name=value,...")] = "",
@@ -49,7 +49,7 @@ def run(
     Several GPUs: `torchrun --nproc_per_node N --no-python vtc eval run ...`, or `accelerate launch`.
     """
     lines = plan(methods, keep)
-    names = [name.strip() for name in tasks.split(",") if name.strip()]
+    names = _tasks(tasks, model)
     if not names:
         raise ValueError("Nothing to do: pass at least one task.")
     _need_lmms_eval()
@@ -81,6 +81,15 @@ def run(
         raise
     if done is not None:
         _finish(done, out, as_json)
+
+
+def _tasks(tasks: str, model: str) -> list[str]:
+    if tasks != "auto":
+        return [name.strip() for name in tasks.split(",") if name.strip()]
+    from vtc.demos.embedded import EMBEDDED
+    from vtc.eval.lmms.rows import default_group
+
+    return [default_group(getattr(EMBEDDED.get(model), "scenes", None))]
 
 
 def _need_lmms_eval() -> None:
