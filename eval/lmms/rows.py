@@ -51,7 +51,7 @@ def rows(number: int, seed: int) -> Iterator[Row]:
     seed : int
         Which set of questions.
     """
-    sets = _test_sets()
+    sets = _module("test_sets")
     if sets is None:
         for scene, question in question_set(number * len(FAMILIES), seed):
             yield Row(question.family, question.text, question.answer, (scene.image,))
@@ -62,15 +62,21 @@ def rows(number: int, seed: int) -> Iterator[Row]:
                 yield Row(family, item.question, item.answer, tuple(item.frames), scenes, item.is_video)
 
 
+def longest() -> int:
+    """Tokens an answer may have in the quality benchmark."""
+    answering = _module("answering")
+    return 8 if answering is None else answering.LONGEST
+
+
 def default_group(scenes: str | None) -> str:
     """Group for a model: the easy boards where they are what it was trained on, or all there is."""
-    return f"{GROUP}_{BOARD}" if scenes == BOARD or _test_sets() is None else GROUP
+    return f"{GROUP}_{BOARD}" if scenes == BOARD or _module("test_sets") is None else GROUP
 
 
-def _test_sets() -> Any:
-    """Module of the fixed test sets, where the benchmark has several kinds of scenes."""
-    name = "vtc.eval.test_sets"
-    return import_module(name) if find_spec(name) is not None else None
+def _module(name: str) -> Any:
+    """Module of ``vtc.eval``, None where the benchmark has none: several kinds of scenes came with ``test_sets``."""
+    full = f"vtc.eval.{name}"
+    return import_module(full) if find_spec(full) is not None else None
 
 
 def by_task(found: Sequence[Row]) -> dict[str, list[Row]]:

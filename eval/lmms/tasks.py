@@ -15,7 +15,7 @@ import PIL
 import vtc.eval.scenes
 
 from .docs import METRIC
-from .rows import Row, by_task, rows
+from .rows import Row, by_task, longest, rows
 
 NUMBER = 100
 FPS = 2
@@ -34,7 +34,7 @@ doc_to_text: !function vtc.eval.lmms.docs.doc_to_text
 doc_to_target: answer
 process_results: !function vtc.eval.lmms.docs.process_results
 generation_kwargs:
-  max_new_tokens: 8
+  max_new_tokens: {longest}
   temperature: 0
   do_sample: false
 metric_list:
@@ -108,7 +108,7 @@ def cache() -> Path:
 def _generator() -> str:
     """Fingerprint of everything the questions depend on."""
     scenes = Path(vtc.eval.scenes.__file__).parent
-    sources = sorted([*scenes.glob("**/*"), *scenes.parent.glob("test_sets.py")])
+    sources = sorted([*scenes.glob("**/*"), *scenes.parent.glob("test_sets.py"), *scenes.parent.glob("answering.py")])
     digest = hashlib.sha256(PIL.__version__.encode())
     for file in [*(s for s in sources if s.is_file() and s.suffix != ".pyc"), _HERE / "rows.py", _HERE / "tasks.py"]:
         digest.update(file.read_bytes())
@@ -121,7 +121,9 @@ def _write(draft: Path, place: Path, number: int, seed: int) -> None:
         groups.setdefault(found[0].group, []).append(task)
         _write_parquet(draft, place, task, found)
         data = place / f"{task}.parquet"
-        (draft / f"{task}.yaml").write_text(_TASK.format(task=task, data=data, metric=METRIC, seed=seed))
+        (draft / f"{task}.yaml").write_text(
+            _TASK.format(task=task, data=data, metric=METRIC, seed=seed, longest=longest())
+        )
     for group, tasks in groups.items():
         listed = "\n".join(f"  - {task}" for task in tasks)
         (draft / f"_{group}.yaml").write_text(_GROUP.format(group=group, tasks=listed))
