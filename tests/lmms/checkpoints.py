@@ -98,6 +98,16 @@ def _internvl() -> Any:
     )
 
 
+def _gemma3() -> Any:
+    extra = dict(boi_token="<vs>", eoi_token="<ve>", image_token="<image>")
+    return tf.Gemma3Processor(
+        image_processor=tf.Gemma3ImageProcessor(**SQUARE),
+        tokenizer=tokenizer(extra_special_tokens=extra),
+        image_seq_length=9,
+        chat_template=template("<vs>"),
+    )
+
+
 def _plain() -> Any:
     return _llava(tf.LlavaProcessor, tf.CLIPImageProcessor(**CROP), num_additional_image_tokens=1)
 
@@ -110,6 +120,7 @@ CHECKPOINTS: dict[str, tuple[str, Callable[[], Any], str]] = {
     "qwen2_vl": ("qwen2_vl", lambda: _qwen("Qwen2VLProcessor"), "qwen2_vl"),
     "qwen2_5_vl": ("qwen2_5_vl", lambda: _qwen("Qwen2_5_VLProcessor"), "qwen2_5_vl"),
     "qwen3_vl": ("qwen3_vl", lambda: _qwen("Qwen3VLProcessor", "Qwen3VLVideoProcessor"), "qwen3_vl"),
+    "gemma3": ("gemma3", _gemma3, "gemma3"),
     "internvl": ("internvl", _internvl, "internvl_hf"),
     "vipllava": ("vipllava", _plain, "generic"),
 }

@@ -77,7 +77,7 @@ def run(
     try:
         done = runner.run(sweep, out, resume, progress=_progress)
     except EvaluationError as error:
-        typer.echo(str(error), err=True)  # with the traceback, which the closing line leaves out
+        _progress(str(error))  # with the traceback, which the closing line leaves out
         raise
     if done is not None:
         _finish(done, out, as_json)
