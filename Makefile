@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+EVAL := $(VENV)/.installed-eval
 # the folders of the root as the one package they become, for mypy, which does not follow editable installs
 TREE := $(VENV)/tree/vtc
 JOBS ?= 2
@@ -12,7 +13,7 @@ JOBS ?= 2
 demo: $(STAMP)
 	$(BIN)/python -m vtc.demos.main_job out
 
-test: lint
+test: lint $(EVAL)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
 lint: $(STAMP)
@@ -28,6 +29,11 @@ $(STAMP): pyproject.toml
 	touch $(STAMP)
 
 include tests/matrix/matrix.mk
+
+# lmms-eval brings some ninety packages along, which only the tests of vtc.eval.lmms need
+$(EVAL): $(STAMP)
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet -e ".[dev,eval]"
+	touch $(EVAL)
 
 clean:
 	rm -rf $(VENV) out build dist *.egg-info

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import bench, calibrate, doctor, evaluate, inspecting, methods, models, path, run
+from . import bench, calibrate, doctor, evaluate, inspecting, methods, models, path, run, sweep
 from .errors import SafeGroup
 from .output import print_banner
 
@@ -23,6 +23,8 @@ app.command("inspect")(inspecting.inspect)
 app.command("doctor")(doctor.doctor)
 app.command("path")(path.path)
 app.command("calibrate")(calibrate.calibrate)
+evaluate.app.command("run")(sweep.run)
+evaluate.app.command("tasks")(sweep.tasks)
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(bench.app, name="bench")
 

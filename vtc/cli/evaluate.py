@@ -14,10 +14,11 @@ from .output import cell, print_json, print_table
 if TYPE_CHECKING:
     from vtc.eval.quality import Row
 
-_METHODS_HELP = (
+METHODS_HELP = (
     "Names with commas; `none` is the unpatched model, `blank` the same without the pictures. "
     "Options follow colons: vtc-cls:start_layer=1."
 )
+KEEP_HELP = "Strengths with commas: shares, tokens per image, or `default` for the method's own."
 _UNPATCHED = ("none", "blank")
 _Plan = list[tuple[str, "int | float | None", dict[str, Any]]]
 
@@ -32,8 +33,8 @@ def _group() -> None:
 @app.command("quality")
 def quality(
     model: Annotated[str, typer.Option(help="Embedded name, folder or Hub id.")] = "tiny-llava",
-    methods: Annotated[str, typer.Option(help=_METHODS_HELP)] = "none,random,vtc-cls",
-    keep: Annotated[str, typer.Option(help="Strengths with commas: shares or tokens per image.")] = "0.25",
+    methods: Annotated[str, typer.Option(help=METHODS_HELP)] = "none,random,vtc-cls",
+    keep: Annotated[str, typer.Option(help=KEEP_HELP)] = "0.25",
     limit: Annotated[int, typer.Option(min=1, help="Number of questions in all; families take turns.")] = 300,
     scenes: Annotated[str, typer.Option(help="auto, varied, or board (easy).")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Which set of questions.")] = 0,
@@ -43,7 +44,7 @@ def quality(
     out: Annotated[Path | None, typer.Option(help="Folder for quality.json, .csv, .md and .png.")] = None,
 ) -> None:
     """Exact answers on generated scenes, per method, strength and family of questions."""
-    plan = _plan(methods, keep)
+    todo = plan(methods, keep)
     kind = _scenes(scenes, model)
 
     from vtc.eval.quality import Benchmark
@@ -54,7 +55,7 @@ def quality(
     loaded = load(model, device)
     bench = Benchmark(loaded.model, loaded.processor, limit, seed, scenes=kind, batch=batch, model_name=loaded.name)
     rows: list[Row] = []
-    for method, strength, given in plan:
+    for method, strength, given in todo:
         options = {} if method in _UNPATCHED else loaded.options_for(method, given)
         rows += bench.run(method, strength, options)
     data = [row.to_dict() for row in rows]
@@ -78,22 +79,26 @@ def _scenes(scenes: str, model: str) -> str:
     return scenes
 
 
-def _plan(methods: str, keep: str) -> _Plan:
+def plan(methods: str, keep: str) -> _Plan:
     """Every method at every strength, what needs no method once. Bad names and values are refused here."""
-    strengths = [values.parse_keep(text) for text in keep.split(",") if text.strip()]
+    strengths = [_strength(text.strip()) for text in keep.split(",") if text.strip()]
     names = [name.strip() for name in methods.split(",") if name.strip()]
     if not names or not strengths:
         raise ValueError("Nothing to do: pass at least one method and one keep.")
-    plan: _Plan = []
+    found: _Plan = []
     for spec in names:
         name, *pairs = spec.split(":")
         if name in _UNPATCHED:
-            plan.append((name, None, {}))
+            found.append((name, None, {}))
             continue
         options = values.parse_options(pairs)
         values.check_method(name, strengths[0], options)
-        plan += [(name, strength, options) for strength in strengths]
-    return plan
+        found += [(name, strength, options) for strength in strengths]
+    return found
+
+
+def _strength(text: str) -> int | float | None:
+    return None if text == "default" else values.parse_keep(text)
 
 
 def _show(data: list[dict[str, Any]], title: str) -> None:

@@ -48,7 +48,7 @@ def load(name: str, device: str = "auto") -> Loaded:
     """
     from vtc.demos.embedded import EMBEDDED, load_embedded
 
-    _be_quiet()
+    be_quiet()
     if name in EMBEDDED:
         import torch
 
@@ -78,7 +78,8 @@ def _device(name: str) -> Any:
     return torch.device(name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _be_quiet() -> None:
+def be_quiet() -> None:
+    """Silence transformers, unless ``VTC_DEBUG=1``."""
     if debugging():
         return
     from transformers.utils import logging

@@ -15,6 +15,7 @@ _EXAMPLES = (
     ("vtc methods", "what there is to choose from"),
     ("vtc inspect MODEL", "which methods work on a model, and why others do not"),
     ("vtc eval quality --methods none,random,vtc-cls --keep 0.25,8", "exact answers on generated scenes"),
+    ("vtc eval run --methods none,vtc-cls --keep 0.25 --limit 20", "the same through lmms-eval: scores, tokens, times"),
     ("vtc doctor", "versions and device"),
 )
 
