@@ -1,0 +1,112 @@
+"""What the tabs let a model do: look at a picture, answer with and without a method, measure."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import vtc
+
+from .answers import Partial, stream_answer
+from .media import Media, media_inputs
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from vtc.cli.loading import Loaded
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a method kept of a picture: the record, the pictures behind its partitions, and the settings."""
+
+    record: Any
+    pictures: list[Image]
+    settings: Settings
+    report: Any
+
+
+def _patched(loaded: Loaded, chosen: Settings) -> Any:
+    return vtc.patched(
+        loaded.model, chosen.method, keep=chosen.keep, processor=loaded.processor, **chosen.options
+    )
+
+
+def _looked(handle: Any, loaded: Loaded, chosen: Settings, media: Media) -> Look:
+    if handle.last is None or not handle.last.images:
+        raise ValueError("The model took no picture from this prompt.")
+    record = handle.last.images[0]
+    return Look(record, media.pictures(loaded.processor, record), chosen, handle.report())
+
+
+def look(loaded: Loaded, chosen: Settings, media: Media, question: str) -> Look:
+    """One forward with the method at work; no answer.
+
+    Raises
+    ------
+    ValueError
+        The method cannot run on this model, or the model takes no video.
+    """
+    import torch
+
+    inputs = media_inputs(loaded.processor, media, question, loaded.model.device)
+    with _patched(loaded, chosen) as handle:
+        with torch.no_grad():
+            loaded.model(**inputs, use_cache=True)
+        return _looked(handle, loaded, chosen, media)
+
+
+def answer_both(
+    loaded: Loaded, chosen: Settings, media: Media, question: str
+) -> Iterator[tuple[Partial | None, Partial | None, Look | None]]:
+    """Answer without and then with the method, one after the other so that neither slows the other's clock.
+
+    Yields
+    ------
+    (without, with, look)
+        As far as they have come; the look comes with the last item.
+    """
+    inputs = media_inputs(loaded.processor, media, question, loaded.model.device)
+    plain: Partial | None = None
+    for plain in stream_answer(loaded.model, loaded.processor, inputs):
+        yield plain, None, None
+    with _patched(loaded, chosen) as handle:
+        cut: Partial | None = None
+        for cut in stream_answer(loaded.model, loaded.processor, inputs):
+            yield plain, cut, None
+        yield plain, cut, _looked(handle, loaded, chosen, media)
+
+
+def answer(loaded: Loaded, chosen: Settings | None, media: Media, question: str) -> tuple[Partial, Look | None]:
+    """Whole answer, with a method or (None) without."""
+    inputs = media_inputs(loaded.processor, media, question, loaded.model.device)
+    if chosen is None:
+        return _last(stream_answer(loaded.model, loaded.processor, inputs)), None
+    with _patched(loaded, chosen) as handle:
+        partial = _last(stream_answer(loaded.model, loaded.processor, inputs))
+        return partial, _looked(handle, loaded, chosen, media)
+
+
+def _last(stream: Iterator[Partial]) -> Partial:
+    *_, last = stream
+    return last
+
+
+def first_token_ms(loaded: Loaded, chosen: Settings | None, media: Media, question: str, repeats: int = 5) -> float:
+    """Median time in milliseconds to the first token, after one warm-up."""
+    from contextlib import nullcontext
+
+    from vtc.chat import new_tokens
+
+    inputs = media_inputs(loaded.processor, media, question, loaded.model.device)
+    with nullcontext() if chosen is None else _patched(loaded, chosen):
+        times = []
+        for _ in range(repeats + 1):
+            start = time.perf_counter()
+            new_tokens(loaded.model, inputs, 1).tolist()
+            times.append(1000 * (time.perf_counter() - start))
+    return statistics.median(times[1:])

@@ -1,0 +1,81 @@
+"""Tab "Methods": all methods at one budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+
+from vtc.methods import list_methods
+from vtc.viz import contact_sheet, overlay
+
+from .context import LANE, Context
+from .errors import clean, readable
+from .numbers import DASHES
+from .runs import answer
+from .settings import settings
+
+_COLUMNS = ["method", "tokens", "answer", "same", "first token ms", "tokens/s", "KV KiB"]
+
+
+def build_methods() -> dict[str, Any]:
+    """Components of the tab."""
+    gr.Markdown("Every method with its own options' defaults, at the *Keep* of the sidebar.")
+    return {
+        "run": gr.Button("Compare all methods", variant="primary", elem_id="compare"),
+        "gallery": gr.Gallery(
+            label="Kept tokens", columns=4, object_fit="contain", height="auto", elem_id="gallery", format="png"
+        ),
+        "table": gr.Dataframe(headers=_COLUMNS, interactive=False, wrap=True, elem_id="methods-table"),
+    }
+
+
+def connect_methods(context: Context, parts: dict[str, Any]) -> None:
+    """Run method after method and show each as it is done."""
+    parts["run"].click(
+        readable(_comparer(context)),
+        context.inputs,
+        [parts["gallery"], parts["table"]],
+        concurrency_limit=1,
+        concurrency_id=LANE,
+        show_progress="minimal",
+        api_visibility="private",
+    )
+
+
+def _comparer(context: Context) -> Callable[..., Iterator[tuple]]:
+    def compare(*values: Any) -> Iterator[tuple]:
+        chosen, media, question = context.read(*values)
+        pictures: list[tuple[Any, str]] = []
+        with context.shelf.use(chosen.model) as loaded:
+            plain, _ = answer(loaded, None, media, question)
+            rows = [["none", "all", plain.text, DASHES, *_times(plain), DASHES]]
+            yield pictures, rows
+            for name in list_methods():
+                mine = settings(chosen.model, name, chosen.keep, {})
+                try:
+                    cut, look = answer(loaded, mine, media, question)
+                except (ValueError, TypeError) as error:
+                    rows.append([name, DASHES, clean(str(error)), DASHES, DASHES, DASHES, DASHES])
+                    yield pictures, rows
+                    continue
+                assert look is not None
+                pictures.append((_picture(look), f"{name}: {look.record.after} of {look.record.before}"))
+                kib = f"{look.report.data['kv_bytes']['after'] / 1024:,.0f}"
+                same = "yes" if cut.text == plain.text else "no"
+                rows.append([name, str(look.record.after), cut.text, same, *_times(cut), kib])
+                yield pictures, rows
+
+    return compare
+
+
+def _picture(look: Any) -> Any:
+    if len(look.pictures) > 1:
+        return contact_sheet(look.pictures, look.record, columns=2)
+    return overlay(look.pictures, look.record, legend=False)
+
+
+def _times(partial: Any) -> list[str]:
+    first = DASHES if partial.first is None else f"{1000 * partial.first:.1f}"
+    return [first, DASHES if partial.rate is None else f"{partial.rate:.0f}"]
