@@ -79,18 +79,28 @@ def stream_answer(
     times: list[float] = []
     try:
         while True:
-            item = tap.queue.get()
-            if isinstance(item, BaseException):
-                raise item
-            if item is None:
+            items = _waiting(tap.queue)
+            for item in items:
+                if isinstance(item, BaseException):
+                    raise item
+                if item is not None:
+                    times.append(item[0])
+                    ids += item[1]
+            if items[-1] is None:
                 break
-            times.append(item[0])
-            ids += item[1]
             yield _partial(processor, ids, times, start, False)
         yield _partial(processor, ids, times, start, True)
     finally:
         tap.stopped.set()
         worker.join()
+
+
+def _waiting(source: queue.Queue[Any]) -> list[Any]:
+    """Everything that waits, at least one item: a slow reader catches up instead of falling behind."""
+    items = [source.get()]
+    while not source.empty():
+        items.append(source.get())
+    return items
 
 
 def _run(model: Any, inputs: dict[str, Any], limit: int, tap: _Tap) -> None:

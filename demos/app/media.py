@@ -16,7 +16,7 @@ from .limits import FRAME_SIDE, FRAMES, MAX_PIXELS, MAX_SECONDS, MAX_SIDE
 _VIDEO = {".mp4", ".webm", ".mov", ".mkv", ".avi", ".m4v", ".gif"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # gradio hashes what a State holds; pictures have no hash
 class Media:
     """A picture, or frames of a video (RGB, upright).
 

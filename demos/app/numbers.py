@@ -63,7 +63,7 @@ def numbers_table(partial: Partial | None, visual: int | None, kv: int | None, a
     rows = [
         ("Visual tokens", DASHES if visual is None else f"{visual:,}"),
         ("First token", _ms(first) + _change(first, base)),
-        ("Speed after it", f"{partial.rate:.0f} tokens/s" if partial is not None and partial.rate else DASHES),
+        ("Decoding", f"{partial.rate:.0f} tokens/s" if partial is not None and partial.rate else DASHES),
         ("Answer", f"{partial.tokens} tokens" if partial is not None else DASHES),
         ("KV cache", DASHES if kv is None else f"{kv / 1024:,.1f} KiB"),
     ]

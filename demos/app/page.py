@@ -16,24 +16,43 @@ from .tab_numbers import build_numbers, connect_numbers
 from .tab_tokens import build_tokens, connect_tokens
 
 CSS = """
-.vtc-note, .vtc-note * { font-size: 0.85rem; opacity: 0.9; }
+.vtc-note, .vtc-note * { font-size: 0.85rem; color: var(--body-text-color) !important; }
+.vtc-note a { text-decoration: underline !important; }
 .vtc-count { font-size: 1rem; }
-.vtc-small-title { margin-bottom: -0.6rem; }
+.vtc-numbers, #report table { border: 0 !important; }
 .vtc-numbers { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
-.vtc-numbers th { text-align: left; font-weight: 400; padding: 2px 0; }
-.vtc-numbers td { text-align: right; font-weight: 600; padding: 2px 0; }
+.vtc-numbers th, .vtc-numbers td, #report th, #report td { border: 0 !important; }
+.vtc-numbers tr, #report tr { border: solid var(--border-color-primary) !important; border-width: 0 0 1px !important; }
+.vtc-numbers th { text-align: left; font-weight: 400; padding: 3px 0 !important; }
+.vtc-numbers td { text-align: right; font-weight: 600; padding: 3px 0 !important; }
 #report table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
 #report th { text-align: right; padding: 2px 6px; }
 #report td { text-align: right; padding: 2px 6px; }
 #report td:first-child { text-align: left; }
+#gallery .grid-container { grid-template-columns: repeat(auto-fill, minmax(170px, 1fr)) !important; }
 button:focus-visible, input:focus-visible, textarea:focus-visible { outline: 3px solid #0072b2; outline-offset: 2px; }
 """
+
+# an open sidebar covers a narrow screen
+_CLOSE_ON_PHONES = """() => {
+  const button = document.querySelector(".sidebar.open .toggle-button");
+  if (window.innerWidth < 768 && button) button.click();
+}"""
 
 
 def theme() -> gr.themes.Base:
     """Fonts of the system, so that nothing is fetched from elsewhere."""
-    return gr.themes.Soft(
+    soft = gr.themes.Soft(
         primary_hue="indigo", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+    )
+    # white on the theme's own light indigo has too little contrast to read
+    return soft.set(
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        block_label_text_color="*primary_800",
+        block_title_text_color="*primary_800",
+        block_label_text_color_dark="*primary_100",
+        block_title_text_color_dark="*primary_100",
     )
 
 
@@ -61,7 +80,7 @@ def build_page(shelf: Shelf) -> gr.Blocks:
                 methods = build_methods()
             with gr.Tab("Numbers", id="numbers"):
                 numbers = build_numbers(shelf.names)
-            with gr.Tab("Code", id="code"):
+            with gr.Tab("Code", id="code") as code_tab:
                 code = build_code()
         context = Context(shelf, model, method, keep, chosen, media, question, look)
         connect_picture(preview, buttons, upload, model, media, question)
@@ -69,5 +88,6 @@ def build_page(shelf: Shelf) -> gr.Blocks:
         connect_tokens(context, tokens, counted, page.load)
         connect_methods(context, methods)
         connect_numbers(context, numbers)
-        connect_code(context, code, page.load)
+        connect_code(context, code, code_tab)
+        page.load(None, None, None, js=_CLOSE_ON_PHONES, api_visibility="private")
     return page

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import vtc
+from vtc.viz import contact_sheet, overlay, token_at
 
 from .answers import Partial, stream_answer
 from .media import Media, media_inputs
@@ -18,9 +19,13 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from vtc.cli.loading import Loaded
+    from vtc.viz import Mode
+
+_COLUMNS = 2
+"""Frames in a row: a page has little width."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # gradio hashes what a State holds; pictures have no hash
 class Look:
     """What a method kept of a picture: the record, the pictures behind its partitions, and the settings."""
 
@@ -28,6 +33,21 @@ class Look:
     pictures: list[Image]
     settings: Settings
     report: Any
+
+    @property
+    def _film(self) -> bool:
+        return len(self.pictures) > 1
+
+    def picture(self, mode: Mode = "kept") -> Image:
+        """Overlay with a legend; for a video a sheet with the share of every frame."""
+        if self._film:
+            return contact_sheet(self.pictures, self.record, mode, columns=_COLUMNS)
+        return overlay(self.pictures, self.record, mode)
+
+    def token_at(self, x: int, y: int) -> int | None:
+        """Token behind a pixel of :meth:`picture`."""
+        columns = _COLUMNS if self._film else None
+        return token_at(self.pictures, self.record, x, y, captions=self._film, columns=columns)
 
 
 def _patched(loaded: Loaded, chosen: Settings) -> Any:

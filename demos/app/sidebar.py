@@ -9,6 +9,7 @@ import gradio as gr
 
 from vtc.methods import list_methods, method_class
 
+from .errors import readable
 from .models import Shelf
 from .settings import Option, method_options, suited
 
@@ -59,7 +60,8 @@ def _form(model: str, method: str, given: dict[str, dict[str, Any]], chosen: gr.
             return {**current, method: {**current.get(method, {}), option.name: option.parse(value)}}
 
         event = control.blur if isinstance(control, (gr.Number, gr.Textbox)) else control.change
-        event(store, [control, chosen], chosen, queue=False, show_progress="hidden", api_visibility="private")
+        # through the queue: only then does gradio tell the listeners of `chosen` that it changed
+        event(readable(store), [control, chosen], chosen, show_progress="hidden", api_visibility="private")
 
 
 def _control(option: Option, value: Any, key: str) -> Any:

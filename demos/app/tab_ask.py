@@ -7,8 +7,6 @@ from typing import Any
 
 import gradio as gr
 
-from vtc.viz import overlay
-
 from .context import LANE, Context
 from .errors import readable
 from .examples import examples
@@ -23,18 +21,19 @@ def build_picture(media: gr.State, question: gr.Textbox) -> tuple[gr.Image, list
     preview = gr.Image(
         _preview(examples()[0].media),
         label="Picture",
+        show_label=False,
         interactive=False,
-        height=300,
+        height=320,
         elem_id="preview",
         buttons=["fullscreen"],
     )
     upload = gr.File(
         label=f"Your picture or video (up to {MAX_SECONDS} s)",
         file_types=["image", "video"],
-        height=110,
+        height=150,
         elem_id="upload",
     )
-    gr.Markdown("Examples", elem_classes="vtc-small-title")
+    gr.Markdown("**Examples**")
     with gr.Row(elem_classes="vtc-examples"):
         buttons = [gr.Button(e.label, size="sm", min_width=150, elem_id=f"example-{i}") for i, e in enumerate(examples())]
     return preview, buttons, upload
@@ -45,7 +44,8 @@ def connect_picture(
 ) -> None:
     """Let uploads and examples set the picture; a video example chooses a model that takes video."""
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    upload.upload(_take_upload, upload, [media, preview, upload], **quiet)
+    taken = upload.upload(_take_upload, upload, [media, preview, upload], **quiet)
+    taken.failure(lambda: None, None, upload, **quiet)  # a refused file does not stay in the box
     for i, button in enumerate(buttons):
 
         def pick(current: str, i: int = i) -> tuple[Media, Any, str, str]:
@@ -71,11 +71,10 @@ def _take_upload(path: str | None) -> tuple[Any, Any, None]:
 
 
 def _preview(media: Media) -> Any:
-    if media.kind == "image":
-        return media.frames[0]
+    from vtc.viz.geometry import enlarged
     from vtc.viz.sheet import lay_out
 
-    return lay_out(media.frames[:8], 4)
+    return enlarged(media.frames[0]) if media.kind == "image" else lay_out(media.frames, 4)
 
 
 def build_answers() -> dict[str, Any]:
@@ -84,11 +83,18 @@ def build_answers() -> dict[str, Any]:
     with gr.Row():
         for side, title in (("left", "Without vtc"), ("right", "With vtc")):
             with gr.Column(min_width=240):
-                parts[f"{side}_title"] = gr.Markdown(f"### {title}", elem_id=f"{side}-title")
+                gr.Markdown(f"### {title}")
                 parts[side] = gr.Textbox(label="Answer", lines=2, interactive=False, elem_id=f"{side}-answer")
                 parts[f"{side}_numbers"] = gr.HTML(numbers_table(None, None, None), elem_id=f"{side}-numbers")
     parts["verdict"] = gr.Markdown("", elem_id="verdict")
-    parts["kept"] = gr.Image(label="What the second answer saw", interactive=False, visible=False, elem_id="kept")
+    parts["kept"] = gr.Image(
+        label="What the second answer saw",
+        show_label=False,
+        interactive=False,
+        visible=False,
+        elem_id="kept",
+        buttons=["download", "fullscreen"],
+    )
     with gr.Accordion("Report", open=False):
         parts["report"] = gr.HTML("Ask first.", elem_id="report")
     return parts
@@ -96,7 +102,7 @@ def build_answers() -> dict[str, Any]:
 
 def connect_answers(context: Context, parts: dict[str, Any], buttons: list[gr.Button]) -> None:
     """Ask on a click or on Enter."""
-    names = ("left", "left_numbers", "right_title", "right", "right_numbers", "verdict", "kept", "report")
+    names = ("left", "left_numbers", "right", "right_numbers", "verdict", "kept", "report")
     outputs = [*(parts[name] for name in names), context.look]
     for trigger in (parts["ask"].click, context.question.submit):
         trigger(
@@ -114,7 +120,6 @@ def connect_answers(context: Context, parts: dict[str, Any], buttons: list[gr.Bu
 def _asker(context: Context) -> Callable[..., Iterator[tuple]]:
     def ask(*values: Any) -> Iterator[tuple]:
         chosen, media, question = context.read(*values)
-        title = f"### With {chosen.label}"
         with context.shelf.use(chosen.model) as loaded:
             for plain, cut, look in answer_both(loaded, chosen, media, question):
                 before = after = full = held = None
@@ -124,11 +129,10 @@ def _asker(context: Context) -> Callable[..., Iterator[tuple]]:
                 yield (
                     "" if plain is None else plain.text,
                     numbers_table(plain, before, full),
-                    title,
                     "" if cut is None else cut.text,
                     numbers_table(cut, after, held, plain),
-                    "" if look is None else _verdict(plain, cut),
-                    gr.skip() if look is None else gr.Image(_kept(look), visible=True),
+                    "" if look is None else _verdict(plain, cut, chosen.label),
+                    gr.skip() if look is None else gr.Image(look.picture(), visible=True),
                     gr.skip() if look is None else look.report._repr_html_(),
                     gr.skip() if look is None else look,
                 )
@@ -136,10 +140,6 @@ def _asker(context: Context) -> Callable[..., Iterator[tuple]]:
     return ask
 
 
-def _verdict(plain: Any, cut: Any) -> str:
-    same = plain.text == cut.text
-    return "**The answer is the same.**" if same else "**The answer is another one.**"
-
-
-def _kept(look: Any) -> Any:
-    return overlay(look.pictures, look.record)
+def _verdict(plain: Any, cut: Any, label: str) -> str:
+    same = "**The answer is the same**" if plain.text == cut.text else "**The answer is another one**"
+    return f"{same} with {label}. One run each; *Numbers* has medians. What the second answer saw:"

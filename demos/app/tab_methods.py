@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from vtc.methods import list_methods
-from vtc.viz import contact_sheet, overlay
+from vtc.viz import overlay
 
 from .context import LANE, Context
 from .errors import clean, readable
@@ -17,6 +17,7 @@ from .runs import answer
 from .settings import settings
 
 _COLUMNS = ["method", "tokens", "answer", "same", "first token ms", "tokens/s", "KV KiB"]
+_WIDTHS = ["100px", "80px", "200px", "70px", "110px", "90px", "80px"]
 
 
 def build_methods() -> dict[str, Any]:
@@ -25,9 +26,18 @@ def build_methods() -> dict[str, Any]:
     return {
         "run": gr.Button("Compare all methods", variant="primary", elem_id="compare"),
         "gallery": gr.Gallery(
-            label="Kept tokens", columns=4, object_fit="contain", height="auto", elem_id="gallery", format="png"
+            label="Kept tokens",
+            show_label=False,
+            columns=4,
+            object_fit="contain",
+            height="auto",
+            elem_id="gallery",
+            format="png",
+            buttons=["download", "fullscreen"],
         ),
-        "table": gr.Dataframe(headers=_COLUMNS, interactive=False, wrap=True, elem_id="methods-table"),
+        "table": gr.Dataframe(
+            headers=_COLUMNS, interactive=False, wrap=True, column_widths=_WIDTHS, elem_id="methods-table"
+        ),
     }
 
 
@@ -62,7 +72,9 @@ def _comparer(context: Context) -> Callable[..., Iterator[tuple]]:
                     continue
                 assert look is not None
                 pictures.append((_picture(look), f"{name}: {look.record.after} of {look.record.before}"))
-                kib = f"{look.report.data['kv_bytes']['after'] / 1024:,.0f}"
+                held = look.report.data["kv_bytes"]
+                kib, rows[0][-1] = f"{held['after'] / 1024:,.0f}", f"{held['before'] / 1024:,.0f}"
+                rows[0][1] = str(look.record.before)
                 same = "yes" if cut.text == plain.text else "no"
                 rows.append([name, str(look.record.after), cut.text, same, *_times(cut), kib])
                 yield pictures, rows
@@ -71,9 +83,7 @@ def _comparer(context: Context) -> Callable[..., Iterator[tuple]]:
 
 
 def _picture(look: Any) -> Any:
-    if len(look.pictures) > 1:
-        return contact_sheet(look.pictures, look.record, columns=2)
-    return overlay(look.pictures, look.record, legend=False)
+    return look.picture() if len(look.pictures) > 1 else overlay(look.pictures, look.record, legend=False)
 
 
 def _times(partial: Any) -> list[str]:

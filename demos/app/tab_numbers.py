@@ -107,7 +107,8 @@ def _measurer(context: Context) -> Callable[..., Iterator[tuple]]:
                     continue  # the Methods tab tells why a method does not run on this model
                 data = pd.DataFrame(found, columns=["method", "first token (ms)"])
                 note = f"{chosen.model} on {where}, keep={chosen.keep}: median of {_REPEATS} runs after a warm-up."
-                yield gr.BarPlot(data, visible=True), f"{note} {context.shelf.note(chosen.model)}"
+                top = 1.05 * max(ms for _, ms in found)
+                yield gr.BarPlot(data, visible=True, y_lim=[0, top]), f"{note} {context.shelf.note(chosen.model)}"
 
     return measure
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from vtc.viz import contact_sheet, describe, modes, overlay, plain, token_at
+from vtc.viz import describe, modes, overlay, plain
 
 from .context import LANE, Context
 from .errors import readable
@@ -25,11 +25,19 @@ def build_tokens() -> dict[str, Any]:
         parts["refresh"] = gr.Button("Show tokens", elem_id="refresh", scale=1, min_width=140)
     with gr.Row():
         with gr.Column(min_width=280):
+            gr.Markdown("**Original and painted**: drag the handle")
             parts["slider"] = gr.ImageSlider(
-                label="Original and painted", interactive=False, buttons=["fullscreen"], elem_id="before-after"
+                label="Original and painted",
+                show_label=False,
+                interactive=False,
+                buttons=["fullscreen"],
+                elem_id="before-after",
             )
         with gr.Column(min_width=280):
-            parts["picture"] = gr.Image(label="Click a patch", interactive=False, elem_id="patches", buttons=["fullscreen"])
+            gr.Markdown("**Click a patch** to see its score, its rank and where it went")
+            parts["picture"] = gr.Image(
+                label="Patches", show_label=False, interactive=False, elem_id="patches", buttons=["download"]
+            )
     with gr.Row():
         parts["token"] = gr.Number(label="Token", precision=0, minimum=0, elem_id="token", scale=1, min_width=120)
         parts["told"] = gr.Markdown(_HINT, elem_id="told", container=True)
@@ -74,18 +82,15 @@ def _draw(found: Look | None, mode: Any) -> tuple[Any, Any]:
     """Pair for the slider, and the picture to click on."""
     if found is None:
         return gr.skip(), gr.skip()
-    before, record = plain(found.pictures, found.record), found.record
-    painted = overlay(found.pictures, record, mode, legend=False)
-    sheet = overlay if len(found.pictures) == 1 else contact_sheet
-    picture = overlay(found.pictures, record, mode) if sheet is overlay else contact_sheet(found.pictures, record, mode)
-    return (before, painted), picture
+    before, painted = plain(found.pictures, found.record), overlay(found.pictures, found.record, mode, legend=False)
+    return (before, painted), found.picture(mode)
 
 
 def _clicked(found: Look | None, event: gr.SelectData) -> tuple[Any, str]:
     if found is None:
         return gr.skip(), _HINT
     x, y = event.index
-    token = token_at(found.pictures, found.record, int(x), int(y))
+    token = found.token_at(int(x), int(y))
     return (gr.skip(), "No token lies there.") if token is None else (token, explain(found.record, token))
 
 

@@ -52,10 +52,15 @@ def plain(image: Frames, record: Any) -> Image.Image:
     return lay_out([panel.image for panel in panels(image, record.unit)])
 
 
-def token_at(image: Frames, record: Any, x: int, y: int) -> int | None:
-    """Token behind a pixel of :func:`overlay`, None where there is none (gaps, legend)."""
+def token_at(
+    image: Frames, record: Any, x: int, y: int, *, captions: bool = False, columns: int | None = None
+) -> int | None:
+    """Token behind a pixel of :func:`overlay`, None where there is none (gaps, legend).
+
+    For a pixel of :func:`contact_sheet` pass ``captions=True`` and its ``columns``.
+    """
     found = panels(image, record.unit)
-    grid = Grid.of([panel.image.size for panel in found])
+    grid = Grid.of([panel.image.size for panel in found], columns, captions)
     for i, panel in enumerate(found):
         left, top = grid.place(i)
         if 0 <= x - left < panel.image.width and 0 <= y - top < panel.image.height:
