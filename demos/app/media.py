@@ -53,7 +53,7 @@ def read_upload(path: str | Path) -> Media:
     if path.suffix.lower() in _VIDEO:
         return Media("video", tuple(read_video(path)), path.name)
     try:
-        image = Image.open(path)
+        image: Image.Image = Image.open(path)
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(
                 f"'{path.name}' has {image.width} x {image.height} pixels; at most {MAX_PIXELS // 10**6} million are "
@@ -89,7 +89,9 @@ def read_video(path: str | Path, count: int = FRAMES) -> list[Image.Image]:
             stream = container.streams.video[0]
             seconds = float(container.duration or 0) / av.time_base
             if seconds > MAX_SECONDS:
-                raise ValueError(f"'{path.name}' lasts {seconds:.0f} s; at most {MAX_SECONDS} s are taken. Cut it first.")
+                raise ValueError(
+                    f"'{path.name}' lasts {seconds:.0f} s; at most {MAX_SECONDS} s are taken. Cut it first."
+                )
             frames = [_small(frame) for frame in _sample(container, stream, seconds, count)]
     except (OSError, IndexError, av.error.FFmpegError):
         frames = []
@@ -132,9 +134,7 @@ def media_inputs(processor: Any, media: Media, question: str, device: Any = "cpu
     return video_inputs(processor, media.frames, question, device)
 
 
-def video_inputs(
-    processor: Any, frames: Sequence[Image.Image], question: str, device: Any = "cpu"
-) -> dict[str, Any]:
+def video_inputs(processor: Any, frames: Sequence[Image.Image], question: str, device: Any = "cpu") -> dict[str, Any]:
     """Build the inputs of a question about a video, given as frames.
 
     Raises

@@ -50,9 +50,7 @@ def curve(rows: list[dict[str, Any]], model: str, family: str) -> pd.DataFrame:
 
     mine = [row for row in rows if row["model"] == model and row["family"] == family]
     columns = ["method", "tokens kept (%)", "accuracy (%)", "questions"]
-    data = [
-        (row["method"], round(100 * row["retained"], 2), round(100 * row["accuracy"], 1), row["n"]) for row in mine
-    ]
+    data = [(row["method"], round(100 * row["retained"], 2), round(100 * row["accuracy"], 1), row["n"]) for row in mine]
     return pd.DataFrame(data, columns=columns).sort_values(["method", "tokens kept (%)"], ignore_index=True)
 
 

@@ -21,15 +21,16 @@ CSS = """
 .vtc-count { font-size: 1rem; }
 .vtc-numbers, #report table { border: 0 !important; }
 .vtc-numbers { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
-.vtc-numbers th, .vtc-numbers td, #report th, #report td { border: 0 !important; }
-.vtc-numbers tr, #report tr { border: solid var(--border-color-primary) !important; border-width: 0 0 1px !important; }
+.vtc-numbers tr, #report tr, .vtc-numbers th, .vtc-numbers td, #report th, #report td { border: 0 !important; }
+.vtc-numbers tr, #report tr { box-shadow: 0 1px 0 var(--border-color-primary); }
 .vtc-numbers th { text-align: left; font-weight: 400; padding: 3px 0 !important; }
 .vtc-numbers td { text-align: right; font-weight: 600; padding: 3px 0 !important; }
 #report table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
 #report th { text-align: right; padding: 2px 6px; }
 #report td { text-align: right; padding: 2px 6px; }
 #report td:first-child { text-align: left; }
-#gallery .grid-container { grid-template-columns: repeat(auto-fill, minmax(170px, 1fr)) !important; }
+#gallery .grid-container { grid-template-columns: repeat(auto-fill, minmax(140px, 1fr)) !important; }
+#gallery .grid-wrap { max-height: none !important; height: auto !important; }
 button:focus-visible, input:focus-visible, textarea:focus-visible { outline: 3px solid #0072b2; outline-offset: 2px; }
 """
 

@@ -51,9 +51,7 @@ class Look:
 
 
 def _patched(loaded: Loaded, chosen: Settings) -> Any:
-    return vtc.patched(
-        loaded.model, chosen.method, keep=chosen.keep, processor=loaded.processor, **chosen.options
-    )
+    return vtc.patched(loaded.model, chosen.method, keep=chosen.keep, processor=loaded.processor, **chosen.options)
 
 
 def _looked(handle: Any, loaded: Loaded, chosen: Settings, media: Media) -> Look:

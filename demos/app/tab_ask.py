@@ -35,7 +35,9 @@ def build_picture(media: gr.State, question: gr.Textbox) -> tuple[gr.Image, list
     )
     gr.Markdown("**Examples**")
     with gr.Row(elem_classes="vtc-examples"):
-        buttons = [gr.Button(e.label, size="sm", min_width=150, elem_id=f"example-{i}") for i, e in enumerate(examples())]
+        buttons = [
+            gr.Button(e.label, size="sm", min_width=150, elem_id=f"example-{i}") for i, e in enumerate(examples())
+        ]
     return preview, buttons, upload
 
 

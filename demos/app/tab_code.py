@@ -13,10 +13,11 @@ from .errors import readable
 
 def build_code() -> list[gr.Code]:
     """Three boxes: Python, command line, configuration."""
+    wrapped: dict[str, Any] = {"interactive": False, "wrap_lines": True}
     return [
-        gr.Code(label="Python", language="python", interactive=False, elem_id="code-python", wrap_lines=True, lines=13),
-        gr.Code(label="Command line", language="shell", interactive=False, elem_id="code-shell", wrap_lines=True, lines=2, max_lines=4),
-        gr.Code(label="Configuration, for vtc.load", language="json", interactive=False, elem_id="code-json"),
+        gr.Code(label="Python", language="python", elem_id="code-python", lines=13, **wrapped),
+        gr.Code(label="Command line", language="shell", elem_id="code-shell", lines=2, max_lines=4, **wrapped),
+        gr.Code(label="Configuration, for vtc.load", language="json", elem_id="code-json", **wrapped),
     ]
 
 

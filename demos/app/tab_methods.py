@@ -17,7 +17,7 @@ from .runs import answer
 from .settings import settings
 
 _COLUMNS = ["method", "tokens", "answer", "same", "first token ms", "tokens/s", "KV KiB"]
-_WIDTHS = ["100px", "80px", "200px", "70px", "110px", "90px", "80px"]
+_WIDTHS: list[str | int] = ["100px", "80px", "200px", "70px", "110px", "90px", "80px"]
 
 
 def build_methods() -> dict[str, Any]:

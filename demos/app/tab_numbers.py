@@ -64,8 +64,11 @@ def connect_numbers(context: Context, parts: dict[str, Any]) -> None:
     if "plot" in parts:
         for control in (parts["model"], parts["family"]):
             control.change(
-                readable(_curve), [parts["model"], parts["family"]], [parts["plot"], parts["table"]],
-                show_progress="hidden", api_visibility="private",
+                readable(_curve),
+                [parts["model"], parts["family"]],
+                [parts["plot"], parts["table"]],
+                show_progress="hidden",
+                api_visibility="private",
             )
     parts["run"].click(
         readable(_measurer(context)),
@@ -80,7 +83,7 @@ def connect_numbers(context: Context, parts: dict[str, Any]) -> None:
 
 def colors(methods: list[str]) -> dict[str, str]:
     """Colour-blind-safe colours in turn; no compression is grey. Beyond seven lines they repeat: see the table."""
-    cycle = ["#%02x%02x%02x" % colour for colour in OKABE_ITO]
+    cycle = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in OKABE_ITO]
     rest = [name for name in methods if name != "none"]
     return {name: cycle[i % len(cycle)] for i, name in enumerate(rest)} | {"none": "#808080"}
 

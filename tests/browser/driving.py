@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-
 _WATCH = """() => {
   const read = () => (document.querySelector('#verdict')?.innerText ?? '').trim();
   let empty = read() === '';

@@ -56,13 +56,13 @@ def ask_compressed(
 
 
 def write_pictures(out: Path, stem: str, processor: Any, images: Sequence[Image], records: Sequence[Any]) -> list[Path]:
-    """Write ``STEM_IMAGE_kept.png`` (and ``_scores``, ``_order``, ``_groups`` where there are any) for every image."""
+    """Write ``STEM_IMAGE_kept.png`` (and ``_scores.png`` where the method ranks) for every image."""
     from vtc.viz import modes, overlay, seen
 
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for record in records:
-        for mode in modes(record):
+        for mode in [mode for mode in modes(record) if mode in ("kept", "scores")]:
             path = out / f"{stem}_{record.image}_{mode}.png"
             overlay(seen(images[record.image], processor), record, mode).save(path)
             written.append(path)

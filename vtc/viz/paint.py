@@ -38,9 +38,10 @@ def _of_tokens(values: np.ndarray, panel: Panel, none: Any) -> np.ndarray:
     return np.append(values, np.asarray(none, dtype=values.dtype))[panel.tokens]
 
 
-def _dim(canvas: np.ndarray, light: np.ndarray) -> np.ndarray:
+def _dim(canvas: np.ndarray, light: np.ndarray | float) -> np.ndarray:
+    """Greyer and darker; ``light`` is a number or one per pixel."""
     grey = canvas.mean(-1, keepdims=True)
-    return (0.3 * canvas + 0.7 * grey) * light[..., None]
+    return (0.3 * canvas + 0.7 * grey) * np.asarray(light, dtype=np.float32)[..., None]
 
 
 def _edge(labels: np.ndarray, width: int) -> np.ndarray:
@@ -82,7 +83,7 @@ def _paint_groups(canvas: np.ndarray, panel: Panel, unit: Unit, fate: Fate) -> A
     coloured = _of_tokens(shared, panel, False)[..., None]
     alone = _of_tokens(fate.kept & ~shared, panel, False)[..., None]
     mixed = 0.5 * canvas + 0.5 * tint[panel.tokens]
-    canvas[...] = np.where(coloured, mixed, np.where(alone, canvas, _dim(canvas, np.float32([[_DROPPED]]))))
+    canvas[...] = np.where(coloured, mixed, np.where(alone, canvas, _dim(canvas, _DROPPED)))
     canvas[_edge(_of_tokens(groups, panel, -1), line_width(panel)) & coloured[..., 0]] = (255, 255, 255)
 
     def dots(draw: ImageDraw.ImageDraw) -> None:
@@ -104,7 +105,7 @@ def _paint_order(canvas: np.ndarray, panel: Panel, unit: Unit, fate: Fate) -> An
     kept = _of_tokens(fate.kept, panel, False)[..., None]
     ordered = (turn > 0)[..., None]
     painted = np.where(ordered, 0.45 * canvas + 0.55 * tint, canvas)
-    canvas[...] = np.where(kept, painted, _dim(canvas, np.float32([[_DROPPED]])))
+    canvas[...] = np.where(kept, painted, _dim(canvas, _DROPPED))
 
     def numbers(draw: ImageDraw.ImageDraw) -> None:
         for token, (left, top, right, bottom) in token_boxes(panel, unit):
