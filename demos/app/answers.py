@@ -13,10 +13,16 @@ from vtc.chat import decode, new_tokens
 
 from .limits import MAX_NEW_TOKENS
 
+_RATED = 6
+"""Tokens an answer needs for a rate."""
+
 
 @dataclass(frozen=True)
 class Partial:
-    """An answer as far as it has come; times in seconds, ``rate`` in tokens per second after the first."""
+    """An answer as far as it has come; times in seconds, ``rate`` in tokens per second after the first.
+
+    An answer of a few tokens has no rate: its gaps say more about the machine's other work than about the model.
+    """
 
     text: str
     tokens: int
@@ -118,6 +124,6 @@ def _partial(processor: Any, ids: list[int], times: list[float], start: float, d
 
     text = decode(processor, torch.tensor([ids], dtype=torch.long))[0] if ids else ""
     span = times[-1] - times[0] if len(times) > 1 else 0.0
-    rate = (len(times) - 1) / span if span > 0 else None
+    rate = (len(times) - 1) / span if len(times) >= _RATED and span > 0 else None
     first = times[0] - start if times else None
     return Partial(text, len(ids), first, rate, (times[-1] if times else time.perf_counter()) - start, done)

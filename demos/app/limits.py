@@ -17,3 +17,5 @@ QUEUE = 20
 """Requests that wait; further ones are told to come back."""
 KEEP_SECONDS = 3600
 """Age at which temporary files and the memory of a session go."""
+SWEEP_SECONDS = 600
+"""How often old files are looked for."""

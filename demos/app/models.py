@@ -37,6 +37,10 @@ class Shelf:
         """Whether a model is small enough to run at every move of a slider."""
         return name in EMBEDDED
 
+    def repeats(self, name: str) -> int:
+        """Runs beside the shown one for a steady time to the first token: small models are cheap and jitter."""
+        return 4 if self.quick(name) else 0
+
     def note(self, name: str) -> str:
         """What the answers of a model are worth."""
         return EMBEDDED[name].note if name in EMBEDDED else ""

@@ -6,7 +6,7 @@ import gradio as gr
 
 from .context import Context
 from .examples import examples
-from .limits import KEEP_SECONDS, MAX_QUESTION
+from .limits import KEEP_SECONDS, MAX_QUESTION, SWEEP_SECONDS
 from .models import Shelf
 from .sidebar import build_sidebar
 from .tab_ask import build_answers, build_picture, connect_answers, connect_picture
@@ -20,11 +20,12 @@ CSS = """
 .vtc-note a { text-decoration: underline !important; }
 .vtc-count { font-size: 1rem; }
 .vtc-numbers, #report table { border: 0 !important; }
-.vtc-numbers { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.vtc-numbers { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.92rem; }
 .vtc-numbers tr, #report tr, .vtc-numbers th, .vtc-numbers td, #report th, #report td { border: 0 !important; }
 .vtc-numbers tr, #report tr { box-shadow: 0 1px 0 var(--border-color-primary); }
 .vtc-numbers th { text-align: left; font-weight: 400; padding: 3px 0 !important; }
 .vtc-numbers td { text-align: right; font-weight: 600; padding: 3px 0 !important; }
+.vtc-numbers th, .vtc-numbers td { white-space: nowrap; }
 #report table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
 #report th { text-align: right; padding: 2px 6px; }
 #report td { text-align: right; padding: 2px 6px; }
@@ -61,7 +62,7 @@ def build_page(shelf: Shelf) -> gr.Blocks:
     """Build the app; ``serve`` launches it."""
     first = examples()[0]
     with gr.Blocks(
-        title="vtc: visual tokens", analytics_enabled=False, delete_cache=(KEEP_SECONDS, KEEP_SECONDS), fill_width=True
+        title="vtc: visual tokens", analytics_enabled=False, delete_cache=(SWEEP_SECONDS, KEEP_SECONDS), fill_width=True
     ) as page:
         model, method, keep, chosen, counted = build_sidebar(shelf, page.load)
         media, look = gr.State(first.media, time_to_live=KEEP_SECONDS), gr.State(None, time_to_live=KEEP_SECONDS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import vtc
@@ -79,9 +79,11 @@ def look(loaded: Loaded, chosen: Settings, media: Media, question: str) -> Look:
 
 
 def answer_both(
-    loaded: Loaded, chosen: Settings, media: Media, question: str
+    loaded: Loaded, chosen: Settings, media: Media, question: str, repeats: int = 0
 ) -> Iterator[tuple[Partial | None, Partial | None, Look | None]]:
     """Answer without and then with the method, one after the other so that neither slows the other's clock.
+
+    ``repeats`` more runs up to the first token follow each answer; its time to the first token becomes their median.
 
     Yields
     ------
@@ -92,21 +94,43 @@ def answer_both(
     plain: Partial | None = None
     for plain in stream_answer(loaded.model, loaded.processor, inputs):
         yield plain, None, None
+    plain = _steady(loaded, inputs, plain, repeats)
     with _patched(loaded, chosen) as handle:
         cut: Partial | None = None
         for cut in stream_answer(loaded.model, loaded.processor, inputs):
             yield plain, cut, None
-        yield plain, cut, _looked(handle, loaded, chosen, media)
+        yield plain, _steady(loaded, inputs, cut, repeats), _looked(handle, loaded, chosen, media)
 
 
-def answer(loaded: Loaded, chosen: Settings | None, media: Media, question: str) -> tuple[Partial, Look | None]:
-    """Whole answer, with a method or (None) without."""
+def answer(
+    loaded: Loaded, chosen: Settings | None, media: Media, question: str, repeats: int = 0
+) -> tuple[Partial, Look | None]:
+    """Whole answer, with a method or (None) without; ``repeats`` as in :func:`answer_both`."""
     inputs = media_inputs(loaded.processor, media, question, loaded.model.device)
     if chosen is None:
-        return _last(stream_answer(loaded.model, loaded.processor, inputs)), None
+        partial = _last(stream_answer(loaded.model, loaded.processor, inputs))
+        return _steady(loaded, inputs, partial, repeats), None
     with _patched(loaded, chosen) as handle:
         partial = _last(stream_answer(loaded.model, loaded.processor, inputs))
-        return partial, _looked(handle, loaded, chosen, media)
+        return _steady(loaded, inputs, partial, repeats), _looked(handle, loaded, chosen, media)
+
+
+def _steady(loaded: Loaded, inputs: dict[str, Any], partial: Partial | None, repeats: int) -> Any:
+    """The same answer with the median over its own and ``repeats`` more times to the first token."""
+    if partial is None or partial.first is None or not repeats:
+        return partial
+    return replace(partial, first=statistics.median([partial.first, *_first_times(loaded, inputs, repeats)]))
+
+
+def _first_times(loaded: Loaded, inputs: dict[str, Any], count: int) -> list[float]:
+    from vtc.chat import new_tokens
+
+    times = []
+    for _ in range(count):
+        start = time.perf_counter()
+        new_tokens(loaded.model, inputs, 1).tolist()
+        times.append(time.perf_counter() - start)
+    return times
 
 
 def _last(stream: Iterator[Partial]) -> Partial:
@@ -118,13 +142,6 @@ def first_token_ms(loaded: Loaded, chosen: Settings | None, media: Media, questi
     """Median time in milliseconds to the first token, after one warm-up."""
     from contextlib import nullcontext
 
-    from vtc.chat import new_tokens
-
     inputs = media_inputs(loaded.processor, media, question, loaded.model.device)
     with nullcontext() if chosen is None else _patched(loaded, chosen):
-        times = []
-        for _ in range(repeats + 1):
-            start = time.perf_counter()
-            new_tokens(loaded.model, inputs, 1).tolist()
-            times.append(1000 * (time.perf_counter() - start))
-    return statistics.median(times[1:])
+        return 1000 * statistics.median(_first_times(loaded, inputs, repeats + 1)[1:])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import sys
 import tempfile
 from collections.abc import Sequence
 from typing import Any
@@ -50,6 +52,8 @@ def serve(
     from .models import Shelf
     from .page import CSS, build_page, theme
 
+    if block:
+        signal.signal(signal.SIGTERM, _stop)
     page = build_page(Shelf(models, device)).queue(max_size=QUEUE, default_concurrency_limit=4)
     try:
         page.launch(
@@ -74,3 +78,8 @@ def serve(
             page.close()
             shutil.rmtree(folder, ignore_errors=True)
     return page
+
+
+def _stop(*_: Any) -> None:
+    """End as after an interrupt from the keyboard, so that temporary files go."""
+    sys.exit(0)

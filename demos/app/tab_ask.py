@@ -10,6 +10,7 @@ import gradio as gr
 from .context import LANE, Context
 from .errors import readable
 from .examples import examples
+from .files import stored
 from .limits import MAX_SECONDS
 from .media import Media, read_upload
 from .numbers import numbers_table
@@ -72,11 +73,11 @@ def _take_upload(path: str | None) -> tuple[Any, Any, None]:
     return media, _preview(media), None
 
 
-def _preview(media: Media) -> Any:
+def _preview(media: Media) -> str:
     from vtc.viz.geometry import enlarged
     from vtc.viz.sheet import lay_out
 
-    return enlarged(media.frames[0]) if media.kind == "image" else lay_out(media.frames, 4)
+    return stored(enlarged(media.frames[0]) if media.kind == "image" else lay_out(media.frames, 4))
 
 
 def build_answers() -> dict[str, Any]:
@@ -84,7 +85,7 @@ def build_answers() -> dict[str, Any]:
     parts: dict[str, Any] = {"ask": gr.Button("Ask", variant="primary", elem_id="ask")}
     with gr.Row():
         for side, title in (("left", "Without vtc"), ("right", "With vtc")):
-            with gr.Column(min_width=240):
+            with gr.Column(min_width=190):
                 gr.Markdown(f"### {title}")
                 parts[side] = gr.Textbox(label="Answer", lines=2, interactive=False, elem_id=f"{side}-answer")
                 parts[f"{side}_numbers"] = gr.HTML(numbers_table(None, None, None), elem_id=f"{side}-numbers")
@@ -122,8 +123,9 @@ def connect_answers(context: Context, parts: dict[str, Any], buttons: list[gr.Bu
 def _asker(context: Context) -> Callable[..., Iterator[tuple]]:
     def ask(*values: Any) -> Iterator[tuple]:
         chosen, media, question = context.read(*values)
+        repeats = context.shelf.repeats(chosen.model)
         with context.shelf.use(chosen.model) as loaded:
-            for plain, cut, look in answer_both(loaded, chosen, media, question):
+            for plain, cut, look in answer_both(loaded, chosen, media, question, repeats):
                 before = after = full = held = None
                 if look is not None:
                     before, after = look.record.before, look.record.after
@@ -133,8 +135,8 @@ def _asker(context: Context) -> Callable[..., Iterator[tuple]]:
                     numbers_table(plain, before, full),
                     "" if cut is None else cut.text,
                     numbers_table(cut, after, held, plain),
-                    "" if look is None else _verdict(plain, cut, chosen.label),
-                    gr.skip() if look is None else gr.Image(look.picture(), visible=True),
+                    "" if look is None else _verdict(plain, cut, chosen.label, 1 + repeats),
+                    gr.skip() if look is None else gr.Image(stored(look.picture()), visible=True),
                     gr.skip() if look is None else look.report._repr_html_(),
                     gr.skip() if look is None else look,
                 )
@@ -142,6 +144,7 @@ def _asker(context: Context) -> Callable[..., Iterator[tuple]]:
     return ask
 
 
-def _verdict(plain: Any, cut: Any, label: str) -> str:
+def _verdict(plain: Any, cut: Any, label: str, runs: int) -> str:
     same = "**The answer is the same**" if plain.text == cut.text else "**The answer is another one**"
-    return f"{same} with {label}. One run each; *Numbers* has medians. What the second answer saw:"
+    clock = f"median of {runs} runs" if runs > 1 else "one run"
+    return f"{same} with {label}. Time to the first token: {clock}. What the second answer saw:"

@@ -12,6 +12,7 @@ from vtc.viz import overlay
 
 from .context import LANE, Context
 from .errors import clean, readable
+from .files import stored
 from .numbers import DASHES
 from .runs import answer
 from .settings import settings
@@ -32,7 +33,6 @@ def build_methods() -> dict[str, Any]:
             object_fit="contain",
             height="auto",
             elem_id="gallery",
-            format="png",
             buttons=["download", "fullscreen"],
         ),
         "table": gr.Dataframe(
@@ -57,21 +57,22 @@ def connect_methods(context: Context, parts: dict[str, Any]) -> None:
 def _comparer(context: Context) -> Callable[..., Iterator[tuple]]:
     def compare(*values: Any) -> Iterator[tuple]:
         chosen, media, question = context.read(*values)
-        pictures: list[tuple[Any, str]] = []
+        pictures: list[tuple[str, str]] = []
+        repeats = context.shelf.repeats(chosen.model)
         with context.shelf.use(chosen.model) as loaded:
-            plain, _ = answer(loaded, None, media, question)
+            plain, _ = answer(loaded, None, media, question, repeats)
             rows = [["none", "all", plain.text, DASHES, *_times(plain), DASHES]]
             yield pictures, rows
             for name in list_methods():
                 mine = settings(chosen.model, name, chosen.keep, {})
                 try:
-                    cut, look = answer(loaded, mine, media, question)
+                    cut, look = answer(loaded, mine, media, question, repeats)
                 except (ValueError, TypeError) as error:
                     rows.append([name, DASHES, clean(str(error)), DASHES, DASHES, DASHES, DASHES])
                     yield pictures, rows
                     continue
                 assert look is not None
-                pictures.append((_picture(look), f"{name}: {look.record.after} of {look.record.before}"))
+                pictures.append((_picture(look), name))
                 held = look.report.data["kv_bytes"]
                 kib, rows[0][-1] = f"{held['after'] / 1024:,.0f}", f"{held['before'] / 1024:,.0f}"
                 rows[0][1] = str(look.record.before)
@@ -82,8 +83,9 @@ def _comparer(context: Context) -> Callable[..., Iterator[tuple]]:
     return compare
 
 
-def _picture(look: Any) -> Any:
-    return look.picture() if len(look.pictures) > 1 else overlay(look.pictures, look.record, legend=False)
+def _picture(look: Any) -> str:
+    film = len(look.pictures) > 1
+    return stored(look.picture() if film else overlay(look.pictures, look.record, legend=False))
 
 
 def _times(partial: Any) -> list[str]:

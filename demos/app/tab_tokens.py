@@ -11,6 +11,7 @@ from vtc.viz import describe, modes, overlay, plain
 
 from .context import LANE, Context
 from .errors import readable
+from .files import stored
 from .runs import Look, look
 
 _NAMES = {"kept": "Kept", "scores": "Scores", "order": "Order", "groups": "Merge groups"}
@@ -83,7 +84,7 @@ def _draw(found: Look | None, mode: Any) -> tuple[Any, Any]:
     if found is None:
         return gr.skip(), gr.skip()
     before, painted = plain(found.pictures, found.record), overlay(found.pictures, found.record, mode, legend=False)
-    return (before, painted), found.picture(mode)
+    return (stored(before), stored(painted)), stored(found.picture(mode))
 
 
 def _clicked(found: Look | None, event: gr.SelectData) -> tuple[Any, str]:

@@ -40,7 +40,8 @@ def server(tmp_path_factory):
     """Address of the demo, run as a user runs it, in a process of its own."""
     pytest.importorskip("gradio", reason="gradio is not installed: pip install gradio")
     port, log = free_port(), tmp_path_factory.mktemp("server") / "log.txt"
-    environment = {**os.environ, "TMPDIR": str(tmp_path_factory.mktemp("temp")), "OMP_NUM_THREADS": "1"}
+    temp = tmp_path_factory.mktemp("temp")
+    environment = {**os.environ, "TMPDIR": str(temp), "OMP_NUM_THREADS": "1"}
     code = f"from vtc.cli.app import app; app(['demo', '--port', '{port}'])"
     with open(log, "w") as out:
         process = subprocess.Popen([sys.executable, "-c", code], stdout=out, stderr=out, env=environment)
@@ -54,6 +55,7 @@ def server(tmp_path_factory):
         process.terminate()
         process.wait(20)
     assert "unexpected error" not in log.read_text(), log.read_text()
+    assert not list(temp.glob("vtc-demo-*")), "the demo left temporary files behind"
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ def test_ask_shows_two_answers_and_numbers_follow_keep(open_page):
     without, cut = driving.numbers(page, "left"), driving.numbers(page, "right")
     assert without["Visual tokens"] == "64" and cut["Visual tokens"] == "16"
     assert driving.count(cut["KV cache"]) < driving.count(without["KV cache"])
-    assert "ms" in without["First token"] and "tokens/s" in without["Decoding"] and "%" in cut["First token"]
+    assert "ms" in without["First token"] and "%" in cut["First token"]
     driving.set_keep(page, 0.5)
     driving.counted(page, "32 of 64")
     driving.ask(page)
@@ -39,6 +39,7 @@ def test_answers_stream(open_page):
         document.querySelector('#left-answer textarea').value.length), 5); }"""
     )
     left, _ = driving.ask(page)
+    assert "tokens/s" in driving.numbers(page, "left")["Decoding"]
     assert any(0 < length < len(left) for length in page.evaluate("[...window.lengths]"))
 
 

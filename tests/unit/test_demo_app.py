@@ -288,3 +288,21 @@ def test_the_page_listens_here_only_and_offers_no_api():
     defaults = {name: p.default for name, p in inspect.signature(serve).parameters.items()}
     assert defaults["host"] == "127.0.0.1" and defaults["share"] is False
     assert "GRADIO_SHARE" not in os.environ
+
+
+def test_pictures_are_stored_once_and_forgotten_when_old(tmp_path, monkeypatch):
+    import os
+    import time
+
+    from vtc.demos.app.files import stored
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    red, blue = Image.new("RGB", (9, 9), "red"), Image.new("RGB", (9, 9), "blue")
+    path = stored(red)
+    written = os.stat(path).st_mtime_ns
+    assert stored(red.copy()) == path and os.stat(path).st_mtime_ns == written
+    assert Image.open(path).getpixel((4, 4)) == (255, 0, 0)
+    old = time.time() - limits.KEEP_SECONDS - 5
+    os.utime(path, (old, old))
+    other = stored(blue)
+    assert not os.path.exists(path) and os.listdir(tmp_path / "drawn") == [os.path.basename(other)]
