@@ -14,7 +14,7 @@ demo: $(STAMP)
 	$(BIN)/python -m vtc.demos.main_job out
 
 test: lint $(EVAL)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

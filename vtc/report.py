@@ -126,7 +126,8 @@ class Report:
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{h}</th>" for h in ("", "before", "after", "kept"))
         body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in self.rows())
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        times = html.escape(", ".join(f"{name} {value}" for name, value in self.times()))
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{times}</p>"
 
 
 def text_config(model: Any) -> Any:

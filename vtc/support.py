@@ -10,7 +10,7 @@ from vtc.adapters import Adapter, list_adapters  # type: ignore[import-not-found
 from .core.stage import ModelFacts
 from .engine.encoder import VISION_MEASURES
 from .engine.handle import check_stages
-from .engine.measure import DECODER_MEASURES
+from .engine.measure import MEASURED
 from .methods import list_methods, make_method
 
 BEGIN, END = "<!-- support matrix: begin -->", "<!-- support matrix: end -->"
@@ -36,7 +36,7 @@ def refusal(method: str, facts: ModelFacts) -> str | None:
         check_stages(stages, facts)
     except ValueError as error:
         return str(error)
-    known = {"vision": set(VISION_MEASURES), "decoder": set(DECODER_MEASURES)}
+    known = {"vision": set(VISION_MEASURES), "decoder": set(MEASURED)}
     for need in (n for s in stages for n in s.needs):
         if need.stat not in known[need.tower]:
             return f"The {need.tower} engine does not measure {need.stat!r}."

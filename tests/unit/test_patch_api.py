@@ -263,7 +263,7 @@ def test_report_formats(tiny_model):
     assert data["seconds"]["vision"] > 0
     assert "| visual tokens | 48 | 12 | 25.0 % |" in report.to_markdown()
     assert "visual tokens" in str(report)
-    assert "<table>" in report._repr_html_()
+    assert "<table>" in report._repr_html_() and " ms" in report._repr_html_()
 
 
 def test_flops_of_a_dense_decoder_by_hand(tiny_model):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import bench, calibrate, doctor, evaluate, inspecting, methods, models, path, run, sweep
+from . import bench, calibrate, demo, doctor, evaluate, inspecting, methods, models, path, run, sweep, viz
 from .errors import SafeGroup
 from .output import print_banner
 
@@ -17,6 +17,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
+app.command("viz")(viz.viz)
+app.command("demo")(demo.demo)
 app.command("methods")(methods.methods)
 app.command("models")(models.models)
 app.command("inspect")(inspecting.inspect)

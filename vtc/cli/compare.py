@@ -14,8 +14,6 @@ from vtc.core.budget import Keep
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from vtc.viz import Mode
-
 
 @dataclass(frozen=True)
 class Compressed:
@@ -59,13 +57,12 @@ def ask_compressed(
 
 def write_pictures(out: Path, stem: str, processor: Any, images: Sequence[Image], records: Sequence[Any]) -> list[Path]:
     """Write ``STEM_IMAGE_kept.png`` (and ``_scores.png`` where the method ranks) for every image."""
-    from vtc.viz import overlay, seen
+    from vtc.viz import modes, overlay, seen
 
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for record in records:
-        modes: tuple[Mode, ...] = ("kept",) if record.scores is None else ("kept", "scores")
-        for mode in modes:
+        for mode in [mode for mode in modes(record) if mode in ("kept", "scores")]:
             path = out / f"{stem}_{record.image}_{mode}.png"
             overlay(seen(images[record.image], processor), record, mode).save(path)
             written.append(path)

@@ -12,6 +12,8 @@ _EXAMPLES = (
     ("vtc run", "a bundled scene and model, with and without compression"),
     ('vtc run --image cat.jpg --question "What is this?" --model llava-hf/llava-1.5-7b-hf --keep 0.1', ""),
     ("vtc run --model tiny-qwen2_5-vl --method pool --keep 64", "dynamic resolution, random weights"),
+    ("vtc viz --methods vtc-cls,todre,pool --keep 0.25", "a picture of what several methods keep"),
+    ("vtc demo", "the same in a browser"),
     ("vtc methods", "what there is to choose from"),
     ("vtc inspect MODEL", "which methods work on a model, and why others do not"),
     ("vtc eval quality --methods none,random,vtc-cls --keep 0.25,8", "exact answers on generated scenes"),

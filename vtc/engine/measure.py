@@ -48,7 +48,7 @@ class DecoderTaps:
             raise ValueError(f"Decoder layer {index} has no attention module to read from.")
         for need in (*measures, *ahead):
             if need.stat not in DECODER_MEASURES:
-                known = sorted({*DECODER_MEASURES, "transition"})
+                known = sorted(MEASURED)
                 raise ValueError(f"The decoder can measure {known}, not {need.stat!r}.")
         self.taps.append(AttentionTap(module, measures, ahead))
 
