@@ -175,6 +175,8 @@ def _received(attention: AttentionCall, need: Need, collector: Collector) -> Ten
 
 
 DECODER_MEASURES = {"query_rows": _query_rows, "next_rows": _query_rows, "received": _received, "masses": _masses}
+MEASURED = {*DECODER_MEASURES, "transition"}
+"""All a decoder stage may need: transitions come from hooks on modules, the rest from attention taps."""
 
 
 def _measure(need: Need, attention: AttentionCall, collector: Collector) -> Tensor:
