@@ -1,4 +1,4 @@
-"""The adapters' own geometry: a bright spot must light up where the overlay shows the token the processor made of it."""
+"""The adapters' own geometry: the overlay shows a bright spot's token where the spot is."""
 
 from __future__ import annotations
 
