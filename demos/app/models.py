@@ -24,7 +24,10 @@ class Shelf:
 
     def __init__(self, extra: Sequence[str] = (), device: str = "auto") -> None:
         self.device = device
-        self._sources = {_shown(source): source for source in extra} | {name: name for name in EMBEDDED}
+        self._sources: dict[str, str] = {}
+        for source in extra:
+            self._sources[_free(_shown(source), {*self._sources, *EMBEDDED})] = source
+        self._sources |= {name: name for name in EMBEDDED}
         self._locks = {name: threading.Lock() for name in self._sources}
         self._loaded: dict[str, Loaded] = {}
 
@@ -60,6 +63,14 @@ class Shelf:
             if name not in self._loaded:
                 self._loaded[name] = load(self._sources[name], self.device)
             yield self._loaded[name]
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """The name, with a number where it is taken: ``model (2)``."""
+    number = 2
+    while name in taken and f"{name} ({number})" in taken:
+        number += 1
+    return f"{name} ({number})" if name in taken else name
 
 
 def _shown(source: str) -> str:

@@ -45,10 +45,12 @@ def read_quality(path: Path = QUALITY) -> list[dict[str, Any]]:
 
 
 def curve(rows: list[dict[str, Any]], model: str, family: str) -> pd.DataFrame:
-    """Accuracy over the share of kept tokens (both in %), one line per method; ``none`` is a point at 100."""
+    """Accuracy over the share of kept tokens (both in %), one line per method; ``none`` is a level line."""
     import pandas as pd
 
     mine = [row for row in rows if row["model"] == model and row["family"] == family]
+    least = min((row["retained"] for row in mine), default=1.0)
+    mine += [{**row, "retained": least} for row in mine if row["method"] == "none" and least < 1]
     columns = ["method", "tokens kept (%)", "accuracy (%)", "questions"]
     data = [(row["method"], round(100 * row["retained"], 2), round(100 * row["accuracy"], 1), row["n"]) for row in mine]
     return pd.DataFrame(data, columns=columns).sort_values(["method", "tokens kept (%)"], ignore_index=True)

@@ -18,6 +18,7 @@ from .runs import first_token_ms
 from .settings import settings
 
 _REPEATS = 5
+_LINES = len(OKABE_ITO)
 
 
 def build_numbers(shelf_names: list[str]) -> dict[str, Any]:
@@ -32,17 +33,12 @@ def build_numbers(shelf_names: list[str]) -> dict[str, Any]:
             parts["model"] = gr.Dropdown(models, value=models[0], label="Model of the benchmark", elem_id="bench-model")
             first = "all" if "all" in families else families[0]
             parts["family"] = gr.Dropdown(families, value=first, label="Questions", elem_id="bench-family")
-        data = curve(rows, models[0], first)
-        parts["plot"] = gr.LinePlot(
-            data,
-            x="tokens kept (%)",
-            y="accuracy (%)",
-            color="method",
-            color_map=colors(sorted({row["method"] for row in rows})),
-            height=360,
-            y_lim=[0, 100],
-            elem_id="curve",
+        methods = sorted({row["method"] for row in rows} - {"none"})
+        parts["methods"] = gr.CheckboxGroup(
+            methods, value=methods[:_LINES], label="Methods", info=f"Up to {_LINES} have colours of their own"
         )
+        data, plot = _curve(models[0], first, methods[:_LINES])
+        parts["plot"] = plot
         with gr.Accordion("The same as a table", open=False):
             parts["table"] = gr.Dataframe(data, interactive=False, elem_id="curve-table")
     else:
@@ -62,11 +58,12 @@ def build_numbers(shelf_names: list[str]) -> dict[str, Any]:
 def connect_numbers(context: Context, parts: dict[str, Any]) -> None:
     """Redraw the curve for other questions; measure on the button."""
     if "plot" in parts:
-        for control in (parts["model"], parts["family"]):
+        controls = [parts["model"], parts["family"], parts["methods"]]
+        for control in controls:
             control.change(
                 readable(_curve),
-                [parts["model"], parts["family"]],
-                [parts["plot"], parts["table"]],
+                controls,
+                [parts["table"], parts["plot"]],
                 show_progress="hidden",
                 api_visibility="private",
             )
@@ -82,15 +79,25 @@ def connect_numbers(context: Context, parts: dict[str, Any]) -> None:
 
 
 def colors(methods: list[str]) -> dict[str, str]:
-    """Colour-blind-safe colours in turn; no compression is grey. Beyond seven lines they repeat: see the table."""
+    """Colour-blind-safe colours in turn; no compression is grey."""
     cycle = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in OKABE_ITO]
-    rest = [name for name in methods if name != "none"]
-    return {name: cycle[i % len(cycle)] for i, name in enumerate(rest)} | {"none": "#808080"}
+    return {name: cycle[i % len(cycle)] for i, name in enumerate(methods)} | {"none": "#808080"}
 
 
-def _curve(model: str, family: str) -> tuple[Any, Any]:
+def _curve(model: str, family: str, methods: list[str]) -> tuple[Any, gr.LinePlot]:
     data = curve(read_quality(), model, family)
-    return data, data
+    data = data[data["method"].isin([*methods, "none"])]
+    plot = gr.LinePlot(
+        data,
+        x="tokens kept (%)",
+        y="accuracy (%)",
+        color="method",
+        color_map=colors(methods),
+        height=360,
+        y_lim=[0, 100],
+        elem_id="curve",
+    )
+    return data, plot
 
 
 def _measurer(context: Context) -> Callable[..., Iterator[tuple]]:

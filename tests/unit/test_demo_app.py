@@ -247,7 +247,9 @@ def test_the_benchmark_is_read_and_sorted_into_curves(tmp_path):
     ]
     path.write_text(json.dumps(rows))
     data = curve(read_quality(path), "tiny-llava", "all")
-    assert data["tokens kept (%)"].tolist() == [100.0, 12.5, 25.0] and data["accuracy (%)"].tolist() == [90, 40, 50]
+    # none is drawn as a level line
+    assert data["tokens kept (%)"].tolist() == [12.5, 100.0, 12.5, 25.0]
+    assert data["accuracy (%)"].tolist() == [90, 90, 40, 50]
     path.write_text(json.dumps([{"model": "x"}]))
     with pytest.raises(ValueError, match="lack accuracy"):
         read_quality(path)
@@ -267,6 +269,8 @@ def test_the_shelf_hides_folders_and_refuses_strangers(tmp_path):
     shelf = Shelf([str(folder), "org/name"])
     assert shelf.names == ["my-model", "org/name", "tiny-llava", "tiny-qwen2_5-vl"]
     assert shelf.quick("tiny-llava") and not shelf.quick("org/name")
+    again = Shelf([str(folder), str(tmp_path / "my-model" / "."), "tiny-llava"])
+    assert again.names[:3] == ["my-model", "my-model (2)", "tiny-llava (2)"] and not again.quick("tiny-llava (2)")
     with pytest.raises(ValueError, match="no model '/etc'"), shelf.use("/etc"):
         pass
 

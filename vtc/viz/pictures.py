@@ -123,4 +123,5 @@ def compare(
     pictures = [overlay(image, record, mode, legend=False) for record in records.values()]
     captions = [f"{name}: {counted(record)}" for name, record in records.items()]
     sheet = lay_out(pictures, columns, captions)
-    return with_legend(sheet, legend_items(next(iter(records.values())), mode)[1:])
+    shared = [item for record in records.values() for item in legend_items(record, mode, alone=False)]
+    return with_legend(sheet, list(dict.fromkeys(shared)))

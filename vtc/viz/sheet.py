@@ -88,10 +88,10 @@ def counted(record: Any) -> str:
     return f"{record.after} of {record.before} tokens ({share:.3g} %)"
 
 
-def legend_items(record: Any, mode: Mode) -> list[Item]:
-    """Explain the colours of a mode."""
+def legend_items(record: Any, mode: Mode, alone: bool = True) -> list[Item]:
+    """Explain the colours of a mode; ``alone`` adds the numbers of the record."""
     fate = Fate.of(record)
-    items: list[Item] = [(None, counted(record))]
+    items: list[Item] = [(None, counted(record))] if alone else []
     if mode == "kept":
         items.append((OUTLINE, "kept"))
         items += [(_GREY, "merged into them")] if fate.merged.any() else []
@@ -100,7 +100,7 @@ def legend_items(record: Any, mode: Mode) -> list[Item]:
         assert fate.scores is not None
         known = fate.scores[np.isfinite(fate.scores)]
         low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
-        items.append((_BAR, f"rank of the score ({low:.3g} to {high:.3g})"))
+        items.append((_BAR, "rank of the score" + (f" ({low:.3g} to {high:.3g})" if alone else "")))
     elif mode == "order":
         items += [(_BAR, "last to first choice"), (_DARK, "dropped")]
     else:
