@@ -33,5 +33,7 @@ $(EVAL): $(STAMP)
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet -e ".[dev,eval]"
 	touch $(EVAL)
 
+include tests/matrix/matrix.mk
+
 clean:
 	rm -rf $(VENV) out build dist *.egg-info

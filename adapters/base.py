@@ -57,6 +57,14 @@ class EncodeRecord:
         """Feature rows in total."""
         return sum(u.length for u in self.units)
 
+    def subset(self, keep: Tensor) -> EncodeRecord:
+        """Record of the rows where ``keep`` (bool [rows], CPU) is true; emptied units vanish."""
+        pieces = keep.split([u.length for u in self.units])
+        units = [u.subset(k) for u, k in zip(self.units, pieces, strict=True) if bool(k.any())]
+        stats = {need: values[keep.to(values.device)] for need, values in self.stats.items()}
+        alive = None if self.alive is None else self.alive[keep.to(self.alive.device)]
+        return EncodeRecord(self.modality, units, stats, self.seconds, alive)
+
 
 def follow(root: Any, path: str) -> Any:
     """Attribute at a dotted path, None when some part is missing."""
@@ -193,6 +201,10 @@ class Adapter:
         """
         units = [Unit(call.modality, n, grid=square(n)) for n in self.lengths(model, call)]
         return [with_class_row(u) for u in units] if self.keeps_class_row(model, call) else units
+
+    def scattered(self, record: EncodeRecord, inputs: Mapping[str, Any]) -> EncodeRecord:
+        """Rows of ``record`` that the base model, called with ``inputs``, puts into the prompt: all of them."""
+        return record
 
     def keeps_class_row(self, model: nn.Module, call: FeatureCall) -> bool:
         """True when [CLS] is one of the features (``vision_feature_select_strategy="full"``)."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ._grid import GridAdapter
-from .base import FeatureCall
+from .base import EncodeRecord, FeatureCall
 
 
 class VideoLlama3Adapter(GridAdapter):
@@ -23,6 +24,11 @@ class VideoLlama3Adapter(GridAdapter):
     def merges(self, model: Any, call: FeatureCall) -> list[int]:
         """Merge size of every unit."""
         return torch.as_tensor(call.kwargs[f"{call.modality}_merge_sizes"]).tolist()
+
+    def scattered(self, record: EncodeRecord, inputs: Mapping[str, Any]) -> EncodeRecord:
+        """The processor's own compression drops rows of videos that repeat the frame before."""
+        mask = inputs.get("video_compression_mask") if record.modality == "video" else None
+        return record if mask is None else record.subset(torch.as_tensor(mask).reshape(-1).bool().cpu())
 
     def patch_index(self, model: Any, call: FeatureCall) -> Tensor:
         """Consecutive merge groups; smaller groups repeat their patches up to the largest size of the call."""

@@ -32,6 +32,8 @@ class Embedded:
         What its answers are worth.
     options : dict
         Hyperparameters that suit it better than a method's own defaults.
+    scenes : str
+        Kind of generated scenes it knows, see :data:`vtc.eval.test_sets.SCENES`.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Embedded:
     path: Path | None
     note: str = ""
     options: dict[str, Any] = field(default_factory=dict)
+    scenes: str = "varied"
 
 
 EMBEDDED: dict[str, Embedded] = {
@@ -49,12 +52,14 @@ EMBEDDED: dict[str, Embedded] = {
         "A tiny model: it knows coloured shapes, counts and two-digit numbers on generated scenes, no more.",
         # it was trained with its image tokens always at positions 1 to 64 and is lost when they move
         {"positions": "keep"},
+        scenes="board",
     ),
     "tiny-qwen2_5-vl": Embedded(
         "tiny-qwen2_5-vl",
         "Qwen2.5-VL architecture built in code with fixed random weights; dynamic resolution",
         None,
         RANDOM_WEIGHTS,
+        scenes="board",
     ),
 }
 """Embedded models by the name ``vtc run --model`` takes."""

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import vtc
-from vtc.chat import build_inputs, decode, new_tokens
 from vtc.core.budget import Keep
 
-from .scenes import FAMILIES, Question, Scene, question_set
+from .answering import Outcome, answer_items, blanked, is_exact, normalise
+from .bootstrap import interval, ratio_interval
+from .test_sets import families_of, test_set
+
+__all__ = ["BLANK", "NO_METHOD", "Benchmark", "Row", "evaluate", "is_exact", "normalise"]
 
 NO_METHOD = "none"
 """Name of the unpatched model among the methods."""
+BLANK = "blank"
+"""Name of the unpatched model that is shown plain grey: what can be guessed from the question."""
+KEEPS: tuple[float, ...] = (0.5, 0.33, 0.22, 0.11, 0.055)
+"""Strengths of the published tables."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +36,13 @@ class Row:
         A family of questions, or ``"all"``.
     n : int
         Number of questions.
-    accuracy : float
-        Share of exact answers.
+    accuracy, accuracy_low, accuracy_high : float
+        Share of exact answers, and its 95 % bootstrap interval.
     retained : float
         Share of the visual tokens that survived every cut, over these questions.
+    relative, relative_low, relative_high : float or None
+        Accuracy divided by that of the unpatched model on the same questions, and its 95 % bootstrap interval
+        (paired: the same questions drawn for both). None where the unpatched model has no answer right.
     options : dict
         Hyperparameters that were set.
     """
@@ -45,7 +53,12 @@ class Row:
     family: str
     n: int
     accuracy: float
+    accuracy_low: float
+    accuracy_high: float
     retained: float
+    relative: float | None
+    relative_low: float | None
+    relative_high: float | None
     options: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
@@ -53,23 +66,103 @@ class Row:
         return asdict(self)
 
 
-def normalise(text: str) -> str:
-    """Bring an answer into the compared form: lower case, no final stop, digits joined (``"4 2"`` is 42)."""
-    text = " ".join(text.lower().split()).rstrip(".! ")
-    return re.sub(r"(?<=\d) (?=\d)", "", text)
+class Benchmark:
+    """A test set, answered once by the unpatched model, and then by it under any number of methods.
 
+    Parameters
+    ----------
+    model, processor
+        An unpatched vision-language model and its processor. The model is left as it was.
+    limit, seed : int
+        Number of questions in all, and which set of them; see :func:`vtc.eval.test_sets.test_set`.
+    families : sequence of str, optional
+        By default all the model can be asked: those about videos only with a video processor.
+    scenes : str
+        One of :data:`vtc.eval.test_sets.SCENES`.
+    batch : int
+        Questions per call of ``generate``.
+    model_name : str
+        Name for the rows; by default what the model was loaded from.
 
-def is_exact(answer: str, question: Question) -> bool:
-    """Whether an answer equals the known one after :func:`normalise`."""
-    return normalise(answer) == normalise(question.answer)
+    Raises
+    ------
+    ValueError
+        A limit below 1, an unknown family or kind of scenes.
+    """
 
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        limit: int = 300,
+        seed: int = 0,
+        families: Sequence[str] | None = None,
+        *,
+        scenes: str = "varied",
+        batch: int = 50,
+        model_name: str = "",
+    ) -> None:
+        if limit < 1:
+            raise ValueError(f"limit={limit} is not allowed; ask at least 1 question.")
+        self.model, self.processor, self.batch = model, processor, batch
+        self.families = tuple(families or families_of(scenes, hasattr(processor, "video_processor")))
+        self.items = test_set(self.families, limit, seed, scenes)
+        self.name = model_name or str(getattr(model.config, "name_or_path", "")) or type(model).__name__
+        self.base = answer_items(model, processor, self.items, batch)
 
-@dataclass(frozen=True)
-class _Outcome:
-    family: str
-    exact: bool
-    before: int
-    after: int
+    def run(
+        self, method: str = NO_METHOD, keep: Keep | None = None, options: dict[str, Any] | None = None
+    ) -> list[Row]:
+        """Answer the test set under a method.
+
+        Parameters
+        ----------
+        method : str
+            Name of a method, ``"none"`` for the model as it is, or ``"blank"`` for it without the pictures.
+        keep : float, int or None
+            Strength; None takes the method's default. Ignored for ``"none"`` and ``"blank"``.
+        options : dict, optional
+            Further hyperparameters of the method.
+
+        Returns
+        -------
+        list of Row
+            One per family that was asked, and one for all together.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Bad method, keep or option.
+        """
+        options = dict(options or {})
+        used: Keep | None = None
+        if method == NO_METHOD:
+            outcomes = self.base
+        elif method == BLANK:
+            outcomes = answer_items(self.model, self.processor, [blanked(i) for i in self.items], self.batch)
+        else:
+            with vtc.patched(self.model, method, keep=keep, processor=self.processor, **options) as handle:
+                outcomes = answer_items(self.model, self.processor, self.items, self.batch, handle)
+                used = handle.keep
+        return self._rows(method, used, options, outcomes)
+
+    def _rows(self, method: str, keep: Keep | None, options: dict[str, Any], outcomes: list[Outcome]) -> list[Row]:
+        rows = []
+        for family in [*self.families, "all"]:
+            pairs = [p for p in zip(outcomes, self.base, strict=True) if family in (p[0].family, "all")]
+            if not pairs:
+                continue
+            mine, base = [o.exact for o, _ in pairs], [b.exact for _, b in pairs]
+            accuracy, reference = sum(mine) / len(mine), sum(base) / len(base)
+            kept = sum(o.after for o, _ in pairs) / sum(o.before for o, _ in pairs)
+            relative = accuracy / reference if reference else None
+            low, high = interval(mine)
+            least, most = ratio_interval(mine, base) or (None, None)
+            row = Row(
+                self.name, method, keep, family, len(mine), accuracy, low, high, kept, relative, least, most, options
+            )
+            rows.append(row)
+        return rows
 
 
 def evaluate(
@@ -80,71 +173,11 @@ def evaluate(
     limit: int = 300,
     seed: int = 0,
     *,
+    scenes: str = "varied",
     batch: int = 50,
     model_name: str = "",
     options: dict[str, Any] | None = None,
 ) -> list[Row]:
-    """Answer ``limit`` generated questions greedily and count the exact answers.
-
-    Parameters
-    ----------
-    model, processor
-        An unpatched vision-language model and its processor. The model is left as it was.
-    method : str
-        Name of a method, or ``"none"`` for the model as it is.
-    keep : float, int or None
-        Strength; None takes the method's default. Ignored for ``"none"``.
-    limit, seed : int
-        Number of questions, and which set of them; see :func:`vtc.eval.scenes.question_set`.
-    batch : int
-        Questions per call of ``generate``.
-    model_name : str
-        Name for the rows; by default what the model was loaded from.
-    options : dict, optional
-        Further hyperparameters of the method.
-
-    Returns
-    -------
-    list of Row
-        One per family that was asked, and one for all together.
-
-    Raises
-    ------
-    ValueError, TypeError
-        Bad method, keep or option, or a limit below 1.
-    """
-    if limit < 1:
-        raise ValueError(f"limit={limit} is not allowed; ask at least 1 question.")
-    options = dict(options or {})
-    asked = question_set(limit, seed)
-    outcomes: list[_Outcome] = []
-    with contextlib.ExitStack() as stack:
-        handle = None
-        if method != NO_METHOD:
-            handle = stack.enter_context(vtc.patched(model, method, keep=keep, processor=processor, **options))
-        for start in range(0, limit, batch):
-            outcomes += _answer(model, processor, handle, asked[start : start + batch])
-    name = model_name or str(getattr(model.config, "name_or_path", "")) or type(model).__name__
-    used = None if handle is None else handle.keep
-    return _table(name, method, used, options, outcomes)
-
-
-def _answer(model: Any, processor: Any, handle: Any, asked: Sequence[tuple[Scene, Question]]) -> list[_Outcome]:
-    inputs = build_inputs(processor, [([scene.image], q.text) for scene, q in asked], model.device)
-    answers = decode(processor, new_tokens(model, inputs, 8))
-    counts = [(1, 1)] * len(asked)
-    if handle is not None:
-        counts = [(record.before, record.after) for record in sorted(handle.last.images, key=lambda r: r.row)]
-    triples = zip(asked, answers, counts, strict=True)
-    return [_Outcome(q.family, is_exact(a, q), before, after) for (_, q), a, (before, after) in triples]
-
-
-def _table(model: str, method: str, keep: Keep | None, options: dict[str, Any], outcomes: list[_Outcome]) -> list[Row]:
-    rows = []
-    for family in [*FAMILIES, "all"]:
-        mine = [o for o in outcomes if family in (o.family, "all")]
-        if mine:
-            accuracy = sum(o.exact for o in mine) / len(mine)
-            retained = sum(o.after for o in mine) / sum(o.before for o in mine)
-            rows.append(Row(model, method, keep, family, len(mine), accuracy, retained, options))
-    return rows
+    """Answer ``limit`` questions under one method; see :class:`Benchmark`, which compares several at less cost."""
+    bench = Benchmark(model, processor, limit, seed, scenes=scenes, batch=batch, model_name=model_name)
+    return bench.run(method, keep, options)

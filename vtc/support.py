@@ -36,7 +36,7 @@ def refusal(method: str, facts: ModelFacts) -> str | None:
         check_stages(stages, facts)
     except ValueError as error:
         return str(error)
-    known = {"vision": VISION_MEASURES, "decoder": DECODER_MEASURES}
+    known = {"vision": set(VISION_MEASURES), "decoder": set(DECODER_MEASURES)}
     for need in (n for s in stages for n in s.needs):
         if need.stat not in known[need.tower]:
             return f"The {need.tower} engine does not measure {need.stat!r}."

@@ -1,4 +1,4 @@
-"""The shapes and the paper they lie on."""
+"""The shapes, their colours, and text."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import math
 import random
 from collections.abc import Callable
 
-import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import ImageDraw, ImageFont
 
 Color = tuple[int, int, int]
 _Painter = Callable[[ImageDraw.ImageDraw, int, int, int, Color], None]
@@ -67,26 +66,31 @@ SHAPES: tuple[str, ...] = tuple(_PAINTERS)
 """Names of the six shapes."""
 
 
-def draw_shape(draw: ImageDraw.ImageDraw, shape: str, x: int, y: int, radius: int, color: str) -> None:
-    """Draw ``shape`` in the named ``color``, centred at pixel ``(x, y)``."""
-    _PAINTERS[shape](draw, x, y, radius, COLORS[color])
+def shade(rng: random.Random, color: str) -> Color:
+    """RGB value near the named colour, each channel up to 18 away."""
+    red, green, blue = (min(255, max(0, c + rng.randint(-18, 18))) for c in COLORS[color])
+    return red, green, blue
+
+
+def draw_shape(draw: ImageDraw.ImageDraw, shape: str, x: int, y: int, radius: int, fill: Color) -> None:
+    """Draw ``shape`` centred at pixel ``(x, y)``."""
+    _PAINTERS[shape](draw, x, y, radius, fill)
 
 
 @functools.cache
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(22)
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own typeface at ``size`` pixels."""
+    return ImageFont.load_default(size)
 
 
-def draw_number(draw: ImageDraw.ImageDraw, text: str, x: int, y: int, white: bool) -> None:
-    """Write ``text`` centred at pixel ``(x, y)``, in white or black."""
-    draw.text((x, y), text, fill=(255, 255, 255) if white else (0, 0, 0), anchor="mm", font=_font())
+def text_size(text: str, size: int) -> tuple[int, int]:
+    """Width of ``text`` and height of its capitals, in pixels."""
+    left, _, right, _ = font(size).getbbox(text)
+    return math.ceil(right - left), size
 
 
-def background(rng: random.Random, size: int) -> Image.Image:
-    """Greyish paper of ``size`` x ``size`` pixels: a tint, a vertical gradient and fine noise."""
-    grey = rng.randint(90, 190)
-    tint = grey + np.array([rng.randint(-25, 25) for _ in range(3)])
-    noise = np.random.RandomState(rng.randint(0, 2**31 - 1))
-    slope = np.linspace(-20, 20, size) * rng.choice([-1, 1])
-    pixels = tint[None, None, :] + slope[:, None, None] + noise.randn(size, size, 1) * 8
-    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+def draw_text(draw: ImageDraw.ImageDraw, text: str, x: int, y: int, size: int, white: bool) -> None:
+    """Write ``text`` centred at pixel ``(x, y)``: white with a black outline, or the other way round."""
+    light, dark = (250, 250, 250), (10, 10, 10)
+    fill, edge = (light, dark) if white else (dark, light)
+    draw.text((x, y), text, fill=fill, anchor="mm", font=font(size), stroke_width=1, stroke_fill=edge)

@@ -153,12 +153,15 @@ def test_eval_quality(tmp_path):
     words = ["eval", "quality", "--limit", "8", "--keep", "0.25,8", "--methods", "none,random:seed=2"]
     rows = json.loads(call(*words, "--json", "--out", str(tmp_path)))
     assert json.loads((tmp_path / "quality.json").read_text()) == rows
+    (base,) = [r for r in rows if (r["method"], r["family"]) == ("none", "all")]
     assert [(r["method"], r["keep"]) for r in rows if r["family"] == "all"] == [
         ("none", None),
         ("random", 0.25),
         ("random", 8),
     ]
     assert [r["retained"] for r in rows if r["family"] == "all"] == [1.0, 0.25, 0.125]
+    assert all(r["relative"] == pytest.approx(r["accuracy"] / base["accuracy"]) for r in rows if r["family"] == "all")
+    assert {path.suffix for path in tmp_path.iterdir()} >= {".json", ".csv", ".md"}
     assert all(r["n"] == (8 if r["family"] == "all" else 2) and 0 <= r["accuracy"] <= 1 for r in rows)
     assert rows[-1]["options"] == {"positions": "keep", "seed": 2}
     assert "tokens %" in call(*words)

@@ -195,3 +195,24 @@ def test_static_caches_keep_the_blocks_that_attend_both_ways(tiny_model, name):
         static = oracle.generate(model, inputs, cache_implementation="static")
     assert torch.equal(dynamic.sequences, static.sequences)
     assert max((a - b).abs().max() for a, b in zip(dynamic.logits, static.logits, strict=True)) < 1e-5
+
+
+def test_rows_the_processor_has_dropped_already(tiny_model):
+    """VideoLLaMA3 processors leave out video rows that repeat: units shrink, and the rest is pruned as ever."""
+    model, case = tiny_model("video_llama_3"), tiny_families.ALL["video_llama_3"]
+    inputs = dict(tiny.alone(case, 1))  # a video of 2 frames, 16 tokens each
+    kept = torch.ones(32, dtype=torch.bool)
+    kept[16::3] = False
+    columns = torch.ones_like(inputs["input_ids"], dtype=torch.bool)
+    columns[inputs["input_ids"] == tiny.VID] = kept
+    for key in ("input_ids", "attention_mask"):
+        inputs[key] = inputs[key][columns][None]
+    inputs["video_compression_mask"] = kept
+    with vtc.patched(model, oracle.Norms(keep=0.5, cuts=((2, 0.5),))) as handle:
+        out = oracle.generate(model, inputs)
+    (log,) = handle.last.images
+    unit = log.unit.filled()
+    assert log.before == 26 and unit.part.tolist() == [0] * 16 + [1] * 10
+    assert unit.cell[16:].tolist() == [i for i in range(16) if i % 3]
+    expected = oracle.oracle_logits(model, inputs, handle.last, oracle.new_tokens(out, inputs))
+    assert (torch.stack(out.logits, 1) - expected).abs().max() < 1e-5

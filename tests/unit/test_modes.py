@@ -267,7 +267,8 @@ def test_embeddings_instead_of_ids(tiny_model):
     assert torch.equal(out.logits, expected)
 
 
-def test_decode_step_compiles_to_one_graph_as_often_as_unpatched(tiny_model):
+@pytest.mark.parametrize("method", ["stages", "transprune", "todre"])
+def test_decode_step_compiles_to_one_graph_as_often_as_unpatched(method):
     model = tiny.CASES["llava-clip"].build()
     case = tiny.CASES["llava-clip"]
     inputs = tiny.batch(case)
@@ -283,7 +284,7 @@ def test_decode_step_compiles_to_one_graph_as_often_as_unpatched(tiny_model):
 
     _, graphs, _ = run()
     assert graphs > 0
-    with vtc.patched(model, oracle.Norms(**BOTH)):
+    with vtc.patched(model, oracle.Norms(**BOTH) if method == "stages" else method):
         eager = model.generate(**inputs, **tiny.GENERATE, cache_implementation="static")
         again, ours, breaks = run()
     assert torch.equal(eager, again)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import bench, doctor, evaluate, inspecting, methods, models, path, run, sweep
+from . import bench, calibrate, doctor, evaluate, inspecting, methods, models, path, run, sweep
 from .errors import SafeGroup
 from .output import print_banner
 
@@ -24,6 +24,7 @@ app.command("doctor")(doctor.doctor)
 app.command("path")(path.path)
 evaluate.app.command("run")(sweep.run)
 evaluate.app.command("tasks")(sweep.tasks)
+app.command("calibrate")(calibrate.calibrate)
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(bench.app, name="bench")
 

@@ -14,8 +14,12 @@ from .output import cell, print_json, print_table
 if TYPE_CHECKING:
     from vtc.eval.quality import Row
 
-METHODS_HELP = "Names with commas; `none` is the unpatched model. Options follow colons: vtc-cls:start_layer=1."
+METHODS_HELP = (
+    "Names with commas; `none` is the unpatched model, `blank` the same without the pictures. "
+    "Options follow colons: vtc-cls:start_layer=1."
+)
 KEEP_HELP = "Strengths with commas: shares, tokens per image, or `default` for the method's own."
+_UNPATCHED = ("none", "blank")
 _Plan = list[tuple[str, "int | float | None", dict[str, Any]]]
 
 app = typer.Typer(help="Benchmarks.", no_args_is_help=True)
@@ -29,39 +33,34 @@ def _group() -> None:
 @app.command("quality")
 def quality(
     model: Annotated[str, typer.Option(help="Embedded name, folder or Hub id.")] = "tiny-llava",
-    methods: Annotated[str, typer.Option(help=METHODS_HELP)] = ("none,random,vtc-cls"),
+    methods: Annotated[str, typer.Option(help=METHODS_HELP)] = "none,random,vtc-cls",
     keep: Annotated[str, typer.Option(help=KEEP_HELP)] = "0.25",
-    limit: Annotated[int, typer.Option(min=1, help="Number of questions.")] = 300,
+    limit: Annotated[int, typer.Option(min=1, help="Number of questions in all; families take turns.")] = 300,
+    scenes: Annotated[str, typer.Option(help="auto, varied, or board (easy).")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Which set of questions.")] = 0,
     batch: Annotated[int, typer.Option(min=1, help="Questions per batch.")] = 50,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for quality.json.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for quality.json, .csv, .md and .png.")] = None,
 ) -> None:
     """Exact answers on generated scenes, per method, strength and family of questions."""
     todo = plan(methods, keep)
+    kind = _scenes(scenes, model)
 
-    from vtc.eval.quality import evaluate
+    from vtc.eval.quality import Benchmark
+    from vtc.eval.quality_report import write_all
 
     from .loading import load
 
     loaded = load(model, device)
+    bench = Benchmark(loaded.model, loaded.processor, limit, seed, scenes=kind, batch=batch, model_name=loaded.name)
     rows: list[Row] = []
     for method, strength, given in todo:
-        rows += evaluate(
-            loaded.model,
-            loaded.processor,
-            method,
-            strength,
-            limit,
-            seed,
-            batch=batch,
-            model_name=loaded.name,
-            options={} if method == "none" else loaded.options_for(method, given),
-        )
+        options = {} if method in _UNPATCHED else loaded.options_for(method, given)
+        rows += bench.run(method, strength, options)
     data = [row.to_dict() for row in rows]
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+        write_all(rows, out)
         (out / "quality.json").write_text(json.dumps(data, indent=2))
     if as_json:
         print_json(data)
@@ -69,8 +68,19 @@ def quality(
         _show(data, f"{loaded.name}: {limit} questions, seed {seed}; exact answers in %")
 
 
+def _scenes(scenes: str, model: str) -> str:
+    """Resolve ``auto``: what an embedded model was trained on, else the varied ones."""
+    from vtc.demos.embedded import EMBEDDED
+    from vtc.eval.test_sets import families_of
+
+    if scenes == "auto":
+        return EMBEDDED[model].scenes if model in EMBEDDED else "varied"
+    families_of(scenes)
+    return scenes
+
+
 def plan(methods: str, keep: str) -> _Plan:
-    """Every method at every strength; the unpatched model once. Bad names and values are refused here."""
+    """Every method at every strength, what needs no method once. Bad names and values are refused here."""
     strengths = [_strength(text.strip()) for text in keep.split(",") if text.strip()]
     names = [name.strip() for name in methods.split(",") if name.strip()]
     if not names or not strengths:
@@ -78,7 +88,7 @@ def plan(methods: str, keep: str) -> _Plan:
     plan: _Plan = []
     for spec in names:
         name, *pairs = spec.split(":")
-        if name == "none":
+        if name in _UNPATCHED:
             plan.append((name, None, {}))
             continue
         options = values.parse_options(pairs)

@@ -13,6 +13,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from vtc.kernels import greedy_diverse
+from vtc.kernels._dispatch import use_triton
+
 from .select import require_finite
 
 Objective = Literal["max_sum", "k_center"]
@@ -110,6 +113,8 @@ def greedy_spread(unit: Tensor, k: int, first: int | Tensor, objective: Objectiv
     n = unit.shape[0]
     if not 1 <= k <= n:
         raise ValueError(f"k={k} is not allowed: pick at least 1 and at most all {n} rows.")
+    if use_triton(unit):
+        return _by_kernel(unit, k, torch.as_tensor(first, device=unit.device), objective)
     rows = _on_device(unit) if unit.is_cuda else _Ahead(unit)
     join = torch.Tensor.add_ if objective == "max_sum" else _raise_to
     current = torch.full((n,), 0.0 if objective == "max_sum" else -torch.inf, dtype=unit.dtype, device=unit.device)
@@ -123,6 +128,17 @@ def greedy_spread(unit: Tensor, k: int, first: int | Tensor, objective: Objectiv
         values[step : step + 1] = current.index_select(0, pick)
         join(current, rows(pick, current)).index_fill_(0, pick, torch.inf)
     return Spread(order, values[1:], current)
+
+
+def _by_kernel(unit: Tensor, k: int, first: Tensor, objective: Objective) -> Spread:
+    names: dict[Objective, Literal["max_sum", "max_min"]] = {"max_sum": "max_sum", "k_center": "max_min"}
+    picks = greedy_diverse(unit[None], k, first.reshape(1), objective=names[objective])
+    order = picks.order[0]
+    if objective == "max_sum":
+        final = unit @ unit[order].sum(0)
+    else:
+        final = torch.cat([(block @ unit[order].T).amax(1) for block in unit.split(4096)])
+    return Spread(order, picks.value[0, 1:], final.index_fill(0, order, torch.inf))
 
 
 def _raise_to(current: Tensor, row: Tensor) -> Tensor:

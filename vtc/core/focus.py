@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vtc.kernels import attention_stats
+from vtc.kernels._dispatch import use_triton
+
 from .stats import BLOCK, AttentionCall, attention_rows, received, visible
 
 
@@ -65,6 +68,8 @@ def focus(q: Tensor, k: Tensor, scaling: float, t: float, skip: int = 0, chunk: 
     -------
     Tensor [B, S - skip], fp32 (fp64 stays)
     """
+    if use_triton(q, k):
+        return _by_kernel(q, k, scaling, t, skip)
     if k.shape[1] != q.shape[1]:
         k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
     n = q.shape[2] - skip
@@ -81,6 +86,17 @@ def focus(q: Tensor, k: Tensor, scaling: float, t: float, skip: int = 0, chunk: 
             total += _probabilities(q[b, :, rows], keys[b], scaling)[..., skip:].sum((0, 1))
         out[b] = total / (len(picked) * q.shape[1])
     return out
+
+
+def _by_kernel(q: Tensor, k: Tensor, scaling: float, t: float, skip: int) -> Tensor:
+    queries = torch.ones(q.shape[0], q.shape[2], device=q.device)
+    queries[:, :skip] = 0
+    first = attention_stats(q, k, scale=scaling, weights=queries).received
+    assert first is not None
+    queries[:, skip:] = global_set(first[:, skip:], t).to(queries.dtype)
+    second = attention_stats(q, k, scale=scaling, weights=queries / queries.sum(1, keepdim=True)).received
+    assert second is not None
+    return second[:, skip:]
 
 
 def _precise(x: Tensor) -> torch.dtype:

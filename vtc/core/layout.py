@@ -8,6 +8,9 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
+from vtc.kernels import pack_mask, pack_rows
+from vtc.kernels._dispatch import use_triton
+
 
 class Role(IntEnum):
     """What one visual token stands for."""
@@ -54,6 +57,8 @@ class Packing:
     def take(self, x: Tensor, dim: int = 1) -> Tensor:
         """Gather along ``dim``; the batch is dimension ``dim - 1``, a batch of one is broadcast."""
         index = self.index.to(x.device)
+        if use_triton(x):
+            return pack_rows([x], index, dim)[0]
         if index.shape[0] == 1 and x.shape[dim - 1] == 1:
             return x.index_select(dim, index[0])
         if x.shape[dim - 1] == 1:
@@ -65,6 +70,8 @@ class Packing:
     def take_mask(self, mask: Tensor, past: int = 0) -> Tensor:
         """Gather a prepared mask ``[B or 1, H or 1, L, past + L]`` on queries and new keys and close the padding."""
         batch, index = self.index.shape[0], self.index.to(mask.device)
+        if use_triton(mask):
+            return pack_mask(mask, index, None if self.valid is None else self.valid.to(mask.device), past)
         mask = mask.expand(batch, *mask.shape[1:])
         rows = index[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3])
         mask = mask.gather(2, rows)
@@ -172,6 +179,13 @@ class Unit:
         if cell is None:
             cell = torch.arange(n)
         return replace(self, part=part, cell=cell, role=role, part_grids=grids or ((1, n),))
+
+    def subset(self, keep: Tensor) -> Unit:
+        """Unit of the rows where ``keep`` (bool [n]) is true; partitions and cells stay what they were."""
+        full = self.filled()
+        assert full.part is not None and full.cell is not None and full.role is not None
+        part, cell, role = full.part[keep], full.cell[keep], full.role[keep]
+        return replace(full, length=int(keep.sum()), grid=None, part=part, cell=cell, role=role)
 
 
 @dataclass(frozen=True)

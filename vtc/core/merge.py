@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vtc.kernels import group_means, merge_tokens
+from vtc.kernels._dispatch import use_triton
+
 from .select import require_finite
 
 
@@ -24,6 +27,10 @@ def assign_nearest(rows: Tensor, targets: Tensor, chunk: int = 4096) -> Tensor:
     -------
     LongTensor [M]
     """
+    if use_triton(rows, targets):
+        # the kernel assigns all columns of one matrix to some of them
+        index = torch.arange(len(targets), device=rows.device)[None]
+        return merge_tokens(torch.cat([targets, rows])[None], index).groups[0, len(targets) :]
     found = [(block @ targets.T).argmax(1) for block in rows.split(chunk)]
     return torch.cat(found) if found else torch.zeros(0, dtype=torch.long, device=rows.device)
 
@@ -51,6 +58,8 @@ def grouped_mean(x: Tensor, groups: Tensor, weights: Tensor, count: int) -> Tens
         ``x`` holds NaN or Inf, which would spread over a group.
     """
     require_finite(x, "The features of the visual tokens")
+    if use_triton(x, weights):
+        return group_means(x[None], groups[None], weights[None], count).values[0]
     shares = group_shares(groups, weights, count)
     inside = groups >= 0
     out = torch.zeros(count, x.shape[1], dtype=shares.dtype, device=x.device)

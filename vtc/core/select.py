@@ -7,6 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from vtc.kernels import topk_select
+from vtc.kernels._dispatch import use_triton
+
 from .budget import Keep, keep_count, split_evenly
 from .layout import Role
 
@@ -41,6 +44,8 @@ def topk_indices(scores: Tensor, k: int) -> Tensor:
     if k >= n:
         return torch.arange(n, device=scores.device)
     require_finite(scores, "The scores of the visual tokens")
+    if use_triton(scores):
+        return topk_select(scores[None], k).index[0]
     if scores.dtype in (torch.float16, torch.bfloat16):
         scores = scores.float()
     return scores.sort(descending=True, stable=True).indices[:k].sort().values

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from vtc.kernels import AttentionStats, attention_stats
+from vtc.kernels._dispatch import use_triton
 
 # fp32 elements of one block of attention rows; 4M elements are 16 MB
 BLOCK = 1 << 22
@@ -97,9 +102,23 @@ def attention_rows(call: AttentionCall, rows: Tensor) -> Tensor:
     return torch.nan_to_num(torch.softmax(logits, -1), nan=0.0)
 
 
+def _measured(call: AttentionCall, **wanted: Any) -> AttentionStats | None:
+    """Let the kernel measure; None where it does not run or does not know a mask, a window or a softcap."""
+    if call.mask is not None or call.window or call.softcap or not use_triton(call.q, call.k):
+        return None
+    bounds = None
+    if call.segments is not None:
+        bounds = torch.tensor([0, *accumulate(call.segments)], dtype=torch.int32, device=call.q.device)
+    return attention_stats(call.q, call.k, causal=call.causal, scale=call.scaling, cu_seqlens=bounds, **wanted)
+
+
 def class_row(call: AttentionCall) -> Tensor:
     """Attention of query 0 to all later keys, mean over heads: ``[B, K - 1]``. The softmax includes key 0."""
     first = torch.zeros(1, 1, dtype=torch.long, device=call.q.device)
+    if call.segments is None:
+        found = _measured(call, received=False, rows=first.expand(call.q.shape[0], -1))
+        if found is not None and found.rows is not None:
+            return found.rows[:, 0, 1:]
     return attention_rows(call, first)[:, :, 0, 1:].mean(1)
 
 
@@ -108,6 +127,10 @@ def received(call: AttentionCall) -> Tensor:
 
     Rows that are padding count as queries only where a mask lets them see the key. Works block by block of queries.
     """
+    if not call.causal:  # otherwise keys are seen by different numbers of queries
+        found = _measured(call)
+        if found is not None and found.received is not None:
+            return found.received if call.segments is None else found.received[None]
     if call.segments is not None:
         parts = zip(call.q.split(call.segments, 2), call.k.split(call.segments, 2), strict=True)
         return torch.cat([received(AttentionCall(q, k, call.scaling)) for q, k in parts], -1)

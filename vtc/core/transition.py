@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vtc.kernels import token_transition
+from vtc.kernels._dispatch import use_triton
+
 Direction = Literal["signed", "abs"]
 
 
@@ -28,6 +31,8 @@ def transition(u: Tensor, y: Tensor, counted: Tensor | None = None, direction: D
     Tensor [B, T], fp32 (fp64 stays)
         ``|y| / |u| * e / sum_j e_j``.
     """
+    if use_triton(u, y, counted):
+        return token_transition(u, y, counted, direction)
     dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
     u, y = u.to(dtype), y.to(dtype)
     cosine = F.cosine_similarity(u, y, dim=-1)

@@ -31,7 +31,8 @@ class Call:
     engine: Any
     clock: Clock
     logits_to_keep: int = 1
-    input_ids: Tensor | None = None
+    inputs: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the base model."""
     placeholders: dict[str, Tensor] = field(default_factory=dict)
     records: list[Any] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)

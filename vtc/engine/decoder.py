@@ -80,6 +80,7 @@ class DecoderEngine:
     def _note_inputs(self, call: Call, args: tuple, kwargs: dict[str, Any]) -> None:
         ids = kwargs.get("input_ids", args[0] if args and isinstance(args[0], Tensor) else None)
         embeds = kwargs.get("inputs_embeds")
+        call.inputs = kwargs
         for modality, token in self.token_ids.items():
             if ids is not None:
                 call.placeholders[modality] = ids == token
@@ -127,6 +128,7 @@ class DecoderEngine:
         embeds = kwargs["inputs_embeds"]
         batch, length = embeds.shape[:2]
         self.entrance.note_past(call, kwargs, batch, length)
+        call.records = [self.adapter.scattered(record, call.inputs) for record in call.records]
         call.groups = locate(call, batch)
         call.clock.start("select")
         for stage in self.first:

@@ -1,0 +1,123 @@
+import pytest
+import torch
+from vtc.kernels import attention_stats
+
+# probabilities of fp32 scores; the inputs are the same in both, so the tolerance is one of fp32 whatever the dtype
+CLOSE = dict(rtol=2e-5, atol=2e-6)
+
+
+def compare(pair):
+    reference, kernel = pair
+    for a, b in zip(reference, kernel, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            assert b.dtype == torch.float32 and not b.isnan().any()
+            torch.testing.assert_close(a, b, **CLOSE)
+    return kernel
+
+
+def qk(generator, batch, heads, kv, queries, keys, depth, dtype=torch.float32):
+    # the layout of real modules: tokens before heads
+    q = torch.randn(batch, queries, heads, depth, generator=generator).to(dtype).transpose(1, 2)
+    return q, torch.randn(batch, keys, kv, depth, generator=generator).to(dtype).transpose(1, 2)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 17, 577])
+@pytest.mark.parametrize("causal", [False, True])
+def test_sizes(both, generator, n, causal):
+    q, k = qk(generator, 1, 2, 1, n, n, 16)
+    stats = compare(both(attention_stats, q, k, rows=torch.tensor([[0, n - 1, -1]]), causal=causal))
+    assert stats.received.sum().item() == pytest.approx(1, abs=1e-4)
+    assert (stats.rows[0, 2] == 0).all()
+
+
+def test_long(both, generator):
+    q, k = qk(generator, 1, 1, 1, 2879, 2879, 16)
+    compare(both(attention_stats, q, k, rows=torch.tensor([[2878]])))
+
+
+@pytest.mark.parametrize("depth", [8, 64, 72])
+def test_dtypes_depths_groups(both, generator, dtype, depth):
+    q, k = qk(generator, 2, 4, 2, 40, 40, depth, dtype)
+    group = torch.randint(-1, 3, (2, 40), generator=generator)
+    rows = torch.randint(-1, 40, (2, 5), generator=generator)
+    stats = compare(both(attention_stats, q, k, rows=rows, group=group, groups=3, causal=True))
+    inside = (stats.rows * (group >= 0)[:, None]).sum(-1)
+    torch.testing.assert_close(stats.group_sums.sum(-1), inside, **CLOSE)
+    only = compare(both(attention_stats, q, k, received=False, rows=rows, return_rows=False, group=group, groups=3))
+    assert only.received is None and only.rows is None
+
+
+def test_matches_a_plain_softmax(both, generator):
+    q, k = qk(generator, 1, 4, 2, 33, 33, 32)
+    plain = (q @ k.repeat_interleave(2, 1).mT * 32**-0.5).softmax(-1).mean(1)
+    stats = both(attention_stats, q, k, rows=torch.arange(33)[None])[1]
+    torch.testing.assert_close(stats.rows, plain, **CLOSE)
+    torch.testing.assert_close(stats.received, plain.mean(1), **CLOSE)
+
+
+def test_weights_choose_the_rows_that_count(both, generator):
+    q, k = qk(generator, 2, 2, 2, 50, 50, 16)
+    weights = torch.zeros(2, 50)
+    weights[:, [3, 47]] = 0.5
+    stats = compare(both(attention_stats, q, k, weights=weights, rows=torch.tensor([[3, 47]] * 2)))
+    torch.testing.assert_close(stats.received, stats.rows.mean(1), **CLOSE)
+
+
+def test_hidden_keys_may_hold_nan(both, generator):
+    q, k = qk(generator, 2, 2, 1, 30, 30, 16)
+    mask = torch.rand(2, 30, generator=generator) > 0.3
+    mask[0, :4] = False  # left padding: causal rows 0 to 3 see nothing at all
+    mask[:, 20] = True
+    k = k.clone()
+    compare(both(attention_stats, q, k, rows=torch.tensor([[0, 29]] * 2), causal=True, key_mask=mask))
+    k[~mask[:, None, :, None].expand_as(k)] = float("nan")
+    _, poisoned = both(attention_stats, q, k, rows=torch.tensor([[0, 29]] * 2), causal=True, key_mask=mask)
+    assert not poisoned.received.isnan().any() and not poisoned.rows.isnan().any()
+    assert (poisoned.rows[0, 0] == 0).all() and (poisoned.received[~mask] == 0).all()
+
+
+def test_ragged_lengths(both, generator):
+    q, k = qk(generator, 3, 2, 2, 37, 37, 16)
+    k[1, :, 5:] = float("nan")
+    q[1, :, 5:] = float("nan")
+    rows = torch.tensor([[36], [6], [0]])
+    _, kernel = both(attention_stats, q, k, rows=rows, lengths=[37, 5, 1])
+    assert (kernel.rows[1] == 0).all() and (kernel.received[1, 5:] == 0).all()
+    alone = both(attention_stats, q[1:2, :, :5], k[1:2, :, :5])[1]
+    torch.testing.assert_close(kernel.received[1, :5], alone.received[0], **CLOSE)
+
+
+def test_packed_windows(both, generator):
+    q, k = qk(generator, 1, 3, 1, 75, 75, 16)
+    edges = torch.tensor([0, 7, 8, 8, 75])
+    rows = torch.tensor([[0, 6], [0, 1], [0, -1], [66, 3]])
+    stats = compare(both(attention_stats, q, k, cu_seqlens=edges, rows=rows))
+    assert stats.received.shape == (75,) and stats.rows.shape == (4, 2, 67)
+    alone = both(attention_stats, q[:, :, 8:], k[:, :, 8:])[1]
+    torch.testing.assert_close(stats.received[8:], alone.received[0], **CLOSE)
+
+
+def test_more_keys_than_queries(both, generator):
+    q, k = qk(generator, 2, 2, 2, 5, 23, 16)
+    stats = compare(both(attention_stats, q, k, causal=True, rows=torch.tensor([[0], [4]])))
+    assert (stats.rows[0, 0, 19:] == 0).all() and (stats.rows[1, 0] > 0).all()
+
+
+def test_large_scores_do_not_overflow(both, generator):
+    q, k = qk(generator, 1, 1, 1, 20, 20, 16)
+    compare(both(attention_stats, 300 * q, 300 * k, rows=torch.tensor([[7]])))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(groups=17, group=torch.zeros(1, 4)), "1 to 16"),
+        (dict(groups=2, group=torch.zeros(1, 4)), "chosen rows"),
+        (dict(cu_seqlens=torch.tensor([0, 4]), lengths=3), "cu_seqlens"),
+        (dict(weights=torch.ones(1, 5)), "weights has shape"),
+    ],
+)
+def test_options_are_checked(options, message):
+    with pytest.raises(ValueError, match=message):
+        attention_stats(torch.zeros(1, 2, 4, 8), torch.zeros(1, 1, 4, 8), **options)
