@@ -80,7 +80,7 @@ def test_video_tasks(name: str, args: str, simple: bool, checkpoint: Any, tasks:
         model = ours(checkpoint(name), f"method=pool,keep={keep},{args}", simple)
         model.keep_model = True
         evaluate(model, tasks, limit=1, names=("vtc_video",))
-        assert [s.task for s in model.samples] == [f"vtc_video_{x}" for x in ("event", "frame", "motion", "order")]
+        assert [s.task for s in model.samples] == [f"vtc_video_{x}" for x in ("event", "frame", "order", "motion")]
         assert {image.modality for image in model.handle.last.images} == {"video"}
         counts[keep] = [(s.visual_before, s.visual_after) for s in model.samples]
     for (whole, all_), (before, after) in zip(counts["1.0"], counts["0.25"], strict=True):
