@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vtc.eval.scenes import FAMILIES, question_set
+from vtc.eval.test_sets import SCENES, families_of, family_items
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,13 +24,13 @@ class Row:
     question: str
     answer: str
     frames: tuple[Image, ...]
-    scenes: str = BOARD
+    scenes: str = "varied"
     is_video: bool = False
 
     @property
     def group(self) -> str:
         """Group of tasks it belongs to."""
-        return f"{GROUP}_video" if self.is_video else GROUP if self.scenes != BOARD else f"{GROUP}_{BOARD}"
+        return f"{GROUP}_video" if self.is_video else group_of(self.scenes)
 
     @property
     def task(self) -> str:
@@ -51,32 +49,15 @@ def rows(number: int, seed: int) -> Iterator[Row]:
     seed : int
         Which set of questions.
     """
-    sets = _module("test_sets")
-    if sets is None:
-        for scene, question in question_set(number * len(FAMILIES), seed):
-            yield Row(question.family, question.text, question.answer, (scene.image,))
-        return
-    for scenes in sets.SCENES:
-        for family in sets.families_of(scenes, videos=True):
-            for item in sets.family_items(family, number, seed, scenes):
+    for scenes in SCENES:
+        for family in families_of(scenes, videos=True):
+            for item in family_items(family, number, seed, scenes):
                 yield Row(family, item.question, item.answer, tuple(item.frames), scenes, item.is_video)
 
 
-def longest() -> int:
-    """Tokens an answer may have in the quality benchmark."""
-    answering = _module("answering")
-    return 8 if answering is None else answering.LONGEST
-
-
-def default_group(scenes: str | None) -> str:
-    """Group for a model: the easy boards where they are what it was trained on, or all there is."""
-    return f"{GROUP}_{BOARD}" if scenes == BOARD or _module("test_sets") is None else GROUP
-
-
-def _module(name: str) -> Any:
-    """Module of ``vtc.eval``, None where the benchmark has none: several kinds of scenes came with ``test_sets``."""
-    full = f"vtc.eval.{name}"
-    return import_module(full) if find_spec(full) is not None else None
+def group_of(scenes: str) -> str:
+    """Group of the tasks with pictures of one of :data:`vtc.eval.test_sets.SCENES`."""
+    return f"{GROUP}_{BOARD}" if scenes == BOARD else GROUP
 
 
 def by_task(found: Sequence[Row]) -> dict[str, list[Row]]:

@@ -13,9 +13,10 @@ from typing import Any
 
 import PIL
 import vtc.eval.scenes
+from vtc.eval.answering import LONGEST
 
 from .docs import METRIC
-from .rows import Row, by_task, longest, rows
+from .rows import Row, by_task, rows
 
 NUMBER = 100
 FPS = 2
@@ -122,7 +123,7 @@ def _write(draft: Path, place: Path, number: int, seed: int) -> None:
         _write_parquet(draft, place, task, found)
         data = place / f"{task}.parquet"
         (draft / f"{task}.yaml").write_text(
-            _TASK.format(task=task, data=data, metric=METRIC, seed=seed, longest=longest())
+            _TASK.format(task=task, data=data, metric=METRIC, seed=seed, longest=LONGEST)
         )
     for group, tasks in groups.items():
         listed = "\n".join(f"  - {task}" for task in tasks)

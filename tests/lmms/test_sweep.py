@@ -15,7 +15,8 @@ import pytest
 pytest.importorskip("lmms_eval", reason="needs lmms-eval: pip install 'vtc[eval]'")
 
 from typer.testing import CliRunner  # noqa: E402
-from vtc.eval.scenes import FAMILIES  # noqa: E402
+from vtc.eval.lmms.rows import Row  # noqa: E402
+from vtc.eval.test_sets import families_of  # noqa: E402
 
 from vtc.cli.app import app  # noqa: E402
 
@@ -38,18 +39,22 @@ def cached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VTC_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.mark.parametrize("model", ["tiny-llava", "tiny-qwen2_5-vl"])
-def test_scores_equal_the_quality_benchmark(model: str, tmp_path: Path) -> None:
-    each = 3 if model == "tiny-llava" else 1
-    sweep = "--methods none,random:seed=1 --keep 0.25,9 --seed 4 --json --model".split()
+@pytest.mark.parametrize(
+    ("model", "scenes", "tasks", "each"),
+    [("tiny-llava", "board", "auto", 3), ("tiny-qwen2_5-vl", "varied", "vtc,vtc_video", 1)],
+)
+def test_scores_equal_the_quality_benchmark(model: str, scenes: str, tasks: str, each: int, tmp_path: Path) -> None:
+    sweep = ["--methods", "none,random:seed=1", "--keep", "0.25,9", "--seed", "4", "--json", "--model", model]
     out = str(tmp_path / "out")
-    found = json.loads(call("run", *sweep, model, "--limit", str(each), "--out", out).stdout)
-    quality = json.loads(call("quality", *sweep, model, "--limit", str(each * len(FAMILIES))).stdout)
-    theirs = {(r["method"], r["keep"], f"vtc_board_{r['family']}"): r for r in quality}
-    assert len(found) == len(quality) == 3 * (len(FAMILIES) + 1)
+    found = json.loads(call("run", *sweep, "--tasks", tasks, "--limit", str(each), "--out", out).stdout)
+    families = families_of(scenes, videos=True)
+    count = str(each * len(families))
+    quality = json.loads(call("quality", *sweep, "--scenes", scenes, "--limit", count).stdout)
+    theirs = {(r["method"], r["keep"], r["family"]): r for r in quality}
+    names = {Row(f, "", "", (), scenes, f.startswith("video-")).task: f for f in families} | {"all": "all"}
+    assert len(found) == len(quality) == 3 * (len(families) + 1)
     for line in found:
-        task = "vtc_board_all" if line["task"] == "all" else line["task"]
-        row = theirs[line["method"], line["keep"], task]
+        row = theirs[line["method"], line["keep"], names[line["task"]]]
         assert line["n"] == row["n"]
         assert line["score"] == pytest.approx(row["accuracy"])
         assert line["tokens_retained"] == pytest.approx(row["retained"])

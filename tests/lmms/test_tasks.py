@@ -13,8 +13,8 @@ pytest.importorskip("lmms_eval", reason="needs lmms-eval: pip install 'vtc[eval]
 from helpers import evaluate, ours  # noqa: E402
 from vtc.eval.lmms import tasks as ours_tasks  # noqa: E402
 from vtc.eval.lmms.docs import process_results  # noqa: E402
-from vtc.eval.lmms.rows import Row, rows  # noqa: E402
-from vtc.eval.scenes import FAMILIES, question_set  # noqa: E402
+from vtc.eval.lmms.rows import rows  # noqa: E402
+from vtc.eval.test_sets import SCENES, families_of, test_set  # noqa: E402
 
 COLORS = ((250, 0, 0), (0, 250, 0), (0, 0, 250), (200, 200, 200))
 
@@ -23,21 +23,18 @@ def clip(seed: int) -> tuple[Image.Image, ...]:
     return tuple(Image.new("RGB", (96, 64), COLORS[(seed + i) % 4]) for i in range(8))
 
 
-@pytest.fixture
-def with_videos(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A folder of tasks with one family of questions about videos."""
-    made = [Row("video-color", "what ?", "red", clip(i), is_video=True) for i in range(3)]
-    monkeypatch.setattr(ours_tasks, "rows", lambda number, seed: [*rows(number, seed), *made])
-    return ours_tasks.folder(1, root=tmp_path)
-
-
-def test_the_questions_are_those_of_the_quality_benchmark() -> None:
-    pictures = [row for row in rows(3, 7) if not row.is_video]
-    expected = question_set(3 * len(FAMILIES), 7)
-    assert [(r.family, r.question, r.answer) for r in pictures] == [(q.family, q.text, q.answer) for _, q in expected]
-    assert [r.frames[0].tobytes() for r in pictures] == [scene.image.tobytes() for scene, _ in expected]
-    fewer = [row.question for row in rows(2, 7) if not row.is_video]
-    assert fewer == [row.question for row in pictures][: len(fewer)]
+@pytest.mark.parametrize("scenes", SCENES)
+def test_the_questions_are_those_of_the_quality_benchmark(scenes: str) -> None:
+    families = families_of(scenes, videos=True)
+    expected = sorted(test_set(families, 3 * len(families), 7, scenes), key=lambda item: families.index(item.family))
+    mine = [row for row in rows(3, 7) if row.scenes == scenes]
+    assert [(r.family, r.question, r.answer, r.is_video) for r in mine] == [
+        (i.family, i.question, i.answer, i.is_video) for i in expected
+    ]
+    for row, item in zip(mine, expected, strict=True):
+        assert [f.tobytes() for f in row.frames] == [f.tobytes() for f in item.frames]
+    fewer = [row.question for row in rows(2, 7) if row.scenes == scenes]
+    assert fewer == [row.question for i, row in enumerate(mine) if i % 3 < 2]
 
 
 def test_a_folder_is_written_once(tmp_path: Path) -> None:
@@ -77,14 +74,13 @@ def test_videos_survive_being_written(tmp_path: Path) -> None:
         ("llava_onevision", "max_frames_num=8", True),
     ],
 )
-def test_video_tasks(name: str, args: str, simple: bool, checkpoint: Any, with_videos: Path) -> None:
+def test_video_tasks(name: str, args: str, simple: bool, checkpoint: Any, tasks: Path) -> None:
     counts = {}
     for keep in ("1.0", "0.25"):
         model = ours(checkpoint(name), f"method=pool,keep={keep},{args}", simple)
         model.keep_model = True
-        results = evaluate(model, with_videos, limit=2, names=("vtc_video",))
-        assert [s.doc_id for s in model.samples] == [0, 1]
-        assert {s.task for s in model.samples} == {"vtc_video_color"} == set(results["samples"])
+        evaluate(model, tasks, limit=1, names=("vtc_video",))
+        assert [s.task for s in model.samples] == [f"vtc_video_{x}" for x in ("event", "frame", "order", "motion")]
         assert {image.modality for image in model.handle.last.images} == {"video"}
         counts[keep] = [(s.visual_before, s.visual_after) for s in model.samples]
     for (whole, all_), (before, after) in zip(counts["1.0"], counts["0.25"], strict=True):

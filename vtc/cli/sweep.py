@@ -9,10 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from .errors import debugging
-from .evaluate import KEEP_HELP, METHODS_HELP, plan
+from .evaluate import KEEP_HELP, plan
 from .output import print_json, print_table
 
 _NUMBER = 100
+_METHODS_HELP = "Names with commas; `none` is the unpatched model. Options follow colons: vtc-cls:start_layer=1."
 
 
 def tasks(
@@ -27,7 +28,7 @@ def tasks(
 
 def run(
     model: Annotated[str, typer.Option(help="Embedded name, folder or Hub id.")] = "tiny-llava",
-    methods: Annotated[str, typer.Option(help=METHODS_HELP)] = "none,random,vtc-cls",
+    methods: Annotated[str, typer.Option(help=_METHODS_HELP)] = "none,random,vtc-cls",
     keep: Annotated[str, typer.Option(help=KEEP_HELP)] = "0.25",
     tasks: Annotated[str, typer.Option(help="Names with commas; auto: ours, see `vtc eval tasks`.")] = "auto",
     config: Annotated[list[Path] | None, typer.Option(help="Saved configuration as one more line; repeatable.")] = None,
@@ -87,9 +88,9 @@ def _tasks(tasks: str, model: str) -> list[str]:
     if tasks != "auto":
         return [name.strip() for name in tasks.split(",") if name.strip()]
     from vtc.demos.embedded import EMBEDDED
-    from vtc.eval.lmms.rows import default_group
+    from vtc.eval.lmms.rows import group_of
 
-    return [default_group(getattr(EMBEDDED.get(model), "scenes", None))]
+    return [group_of(EMBEDDED[model].scenes if model in EMBEDDED else "varied")]
 
 
 def _need_lmms_eval() -> None:
