@@ -65,8 +65,7 @@ def test_records_say_what_the_report_says(name: str, checkpoint: Any, tasks: Pat
         assert 0 < part.visual_after < 0.3 * part.visual_before
         assert part.sequence_before - part.sequence_after == part.visual_before - part.visual_after
         assert part.kv_bytes < whole.kv_bytes == whole.kv_bytes_full
-        if name != "gemma3":  # sliding layers hold their window, whatever came before it
-            assert part.kv_bytes_full == whole.kv_bytes
+        assert part.kv_bytes_full == whole.kv_bytes
         assert 0 < part.prefill_ms <= part.first_token_ms <= part.total_ms
         assert part.output_tokens == LONGEST
     _check_last(model, cut)

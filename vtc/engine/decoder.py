@@ -251,5 +251,11 @@ def _kept_tail(call: Call, segment: Segment) -> int:
 
 
 def _full_bytes(layer: Any, held: int) -> int:
-    count = kv.stored(layer) if kv.is_token_layer(layer) and held else 0
-    return held if count == 0 else held * (count + kv.dropped(layer)) // count
+    """Bytes the layer would hold had nothing been dropped; static layers hold their whole length in any case."""
+    if not kv.is_token_layer(layer) or not held or layer.is_compileable:
+        return held
+    kept = kv.stored(layer)
+    total = kept + kv.dropped(layer)
+    if getattr(layer, "is_sliding", False):
+        kept, total = (min(count, layer.sliding_window - 1) for count in (kept, total))
+    return held * total // kept
