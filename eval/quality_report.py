@@ -59,6 +59,9 @@ def to_markdown(rows: Sequence[Row]) -> str:
     return "\n".join(table) + "\n" + note
 
 
+MARKERS = "osD"
+
+
 def plot(rows: Sequence[Row], path: Path) -> None:
     """Draw accuracy over the share of tokens kept, one panel per family, one line per method.
 
@@ -99,7 +102,8 @@ def _panel(axis: Any, rows: list[Row], title: str) -> None:
         low = [100 * (row.accuracy - row.accuracy_low) for row in mine]
         high = [100 * (row.accuracy_high - row.accuracy) for row in mine]
         places = [100 * row.retained for row in mine]
-        axis.errorbar(places, values, yerr=[low, high], marker="o", markersize=3, linewidth=1, label=method)
+        marker = MARKERS[len(axis.containers) // 10 % len(MARKERS)]  # colours repeat after ten lines
+        axis.errorbar(places, values, yerr=[low, high], marker=marker, markersize=4, linewidth=1, label=method)
     ticks = [5, 10, 20, 50, 100]
     axis.set_xlim(4, 110)
     axis.set_xticks(ticks, labels=[str(tick) for tick in ticks])
