@@ -103,6 +103,8 @@ class Adapter:
     )
     attentions: ClassVar[tuple[str, ...]] = ("self_attn", "attention", "attn")
     modalities: ClassVar[tuple[str, ...]] = ("image", "video")
+    since: ClassVar[str] = ""
+    """First transformers the family runs on, when that is newer than the floor."""
     multimodal_rope: ClassVar[bool] = False
     prepared_masks: ClassVar[bool] = False
     """The base model hands finished masks to the decoder, in which images may attend both ways."""

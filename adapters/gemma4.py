@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from vtc.compat import GEMMA4
 from vtc.core.layout import Unit
 
 from .base import Adapter, FeatureCall
@@ -20,6 +21,7 @@ class Gemma4Adapter(Adapter):
     family: ClassVar[str] = "gemma4"
     model_types: ClassVar[tuple[str, ...]] = ("gemma4",)
     notes: ClassVar[str] = "images and video; small models before the language model only"
+    since: ClassVar[str] = GEMMA4
     typical: ClassVar[dict[str, Any]] = {"no_cuts": REASON}
     prepared_masks: ClassVar[bool] = True
 

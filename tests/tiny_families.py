@@ -31,6 +31,9 @@ from tiny import (
     text_ids,
 )
 from torch import Tensor
+from vtc.adapters import list_adapters
+
+from vtc.compat import parse
 
 BREAK = 14
 SIDE = 24
@@ -463,5 +466,8 @@ def _cases() -> list[Case]:
     ]
 
 
-FAMILIES = {c.name: c for c in _cases()}
+RELEASE = parse(tf.__version__)
+OLD = {a.family for a in list_adapters() if a.since and RELEASE < parse(a.since)}
+"""Families that need a newer transformers than the one installed."""
+FAMILIES = {c.name: c for c in _cases() if c.name.split("-")[0] not in OLD}
 ALL = {**CASES, **FAMILIES}

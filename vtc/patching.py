@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from .adapters import Adapter, find_adapter  # type: ignore[import-not-found,unused-ignore]
-from .compat import check_transformers
+from .compat import check_transformers, parse
 from .config import Config
 from .core.budget import Keep
 from .core.stage import ModelFacts
@@ -58,9 +58,11 @@ def patch(
     Hooks only: weights, ``state_dict`` and checkpoints are those of the plain model. Quantized weights (bitsandbytes in
     4 or 8 bits, which itself runs on GPUs only) and models spread over devices by accelerate work as they are.
     """
-    check_transformers()
+    found = check_transformers()
     model = unwrapped(model)
     adapter = find_adapter(model)
+    if adapter.since and parse(found) < parse(adapter.since):
+        raise ImportError(f"Family {adapter.family!r} needs transformers >= {adapter.since}, found {found}.")
     if getattr(model.config, "is_encoder_decoder", False):
         raise TypeError(f"{type(model).__name__} has an encoder-decoder language model, which vtc does not support.")
     methods, reason = _resolve(method, keep, options, adapter.facts(model))
