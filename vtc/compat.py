@@ -15,7 +15,7 @@ TESTED = "5.23"
 
 
 GEMMA4 = "5.23"
-"""First transformers Gemma 4 has run on here: 5.5 expects other pixel positions. Can go when :data:`FLOOR` gets there."""
+"""First transformers Gemma 4 has run on: 5.5 expects other pixel positions. Can go when :data:`FLOOR` gets there."""
 
 
 def parse(text: str) -> tuple[int, ...]:

@@ -48,6 +48,8 @@ def patch(
 
     Raises
     ------
+    ImportError
+        The installed transformers is too old for vtc or for this family, or of an untested major version.
     TypeError
         Not a vision-language model, or an unknown hyperparameter.
     ValueError
