@@ -109,11 +109,14 @@ class Packing:
     def _shape(self) -> tuple[int, int]:
         return self.index.shape[0], self.length
 
+    def taken(self) -> Tensor:
+        """Which old columns were kept: bool [B, L]."""
+        kept = torch.zeros(self._shape(), dtype=torch.long, device=self.index.device)
+        ones = torch.ones_like(self.index) if self.valid is None else self.valid.long()
+        return kept.scatter_add_(1, self.index, ones) > 0
+
     def _source(self, device: torch.device) -> Tensor:
-        index = self.index.to(device)
-        kept = torch.zeros(self._shape(), dtype=torch.long, device=device)
-        ones = torch.ones_like(index) if self.valid is None else self.valid.to(device).long()
-        kept.scatter_add_(1, index, ones)
+        kept = self.taken().to(device).long()
         padding = 0 if self.valid is None else (~self.valid.to(device)).sum(1, keepdim=True)
         return (kept.cumsum(1) - 1).clamp_min(0) + padding
 

@@ -41,6 +41,8 @@ class Call:
     """Bool [B, L] of this forward's columns."""
     segments: list[Segment] = field(default_factory=list)
     past: Any = None
+    cached: int = 0
+    """Tokens per row that lay in the cache before this forward."""
     past_valid: dict[int, Tensor | None] = field(default_factory=dict)
     rotary_positions: Tensor | None = None
     positions: Tensor | None = None
@@ -57,11 +59,6 @@ class Call:
     collector: Any = None
     collect_token: Any = None
     token: Any = None
-
-    @property
-    def prefill(self) -> bool:
-        """True when this forward brings images."""
-        return bool(self.groups)
 
 
 CALL: ContextVar[Call | None] = ContextVar("vtc_call", default=None)

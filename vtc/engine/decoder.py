@@ -214,7 +214,7 @@ class DecoderEngine:
         held = kv.kv_bytes(call.past)
         full = [_full_bytes(layer, size) for layer, size in zip(getattr(call.past, "layers", ()), held, strict=True)]
         clocks = [r.seconds for r in call.records]
-        cached = [call.scratch.get(-1, {}).get("cached", 0)] * batch
+        cached = [call.cached] * batch
         return CallRecord([g.log for g in call.groups], batch, real, layers, cached, held, full, call.clock, clocks)
 
 
@@ -243,10 +243,8 @@ def _kept_tail(call: Call, segment: Segment) -> int:
     packing: Packing | None = segment.packing
     if packing is None or call.real is None:
         return segment.width
-    alive = torch.zeros(call.real.shape, dtype=torch.long, device=packing.index.device)
-    ones = torch.ones_like(packing.index) if packing.valid is None else packing.valid.long()
-    alive.scatter_add_(1, packing.index, ones)
-    kept = ((alive > 0) | ~call.real.to(alive.device)).all(0)
+    taken = packing.taken()
+    kept = (taken | ~call.real.to(taken.device)).all(0)
     return int(kept.flip(0).long().cumprod(0).sum())
 
 

@@ -49,7 +49,7 @@ class Entrance:
         real = padding_of(mask, length, held)
         call.real = torch.ones(batch, length, dtype=torch.bool, device=embeds.device) if real is None else real
         call.real = call.real.to(embeds.device).expand(batch, -1)
-        call.scratch[-1] = {"cached": held}
+        call.cached = held
         self._note_valid(call, cache, mask)
 
     def _wants_cache(self, kwargs: dict[str, Any]) -> bool:
