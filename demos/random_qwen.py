@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from vtc.compat import require_torchvision
+
 SPECIAL = (
     "<|endoftext|>",
     "<|im_start|>",
@@ -63,12 +65,7 @@ def build_processor() -> Any:
     ImportError
         torchvision is missing, which the video processor of transformers needs.
     """
-    try:
-        import torchvision  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "The processor of Qwen2.5-VL needs torchvision: install it with `pip install torchvision`."
-        ) from error
+    require_torchvision()
     from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
     size = {"shortest_edge": 4 * 28 * 28, "longest_edge": MAX_PIXELS}

@@ -58,3 +58,16 @@ def window_index(tower: Any, grid_thw: Any) -> Any:
 
     sizes = dict(window_size=tower.window_size, patch_size=tower.patch_size)
     return get_vision_window_index(grid_thw, spatial_merge_size=tower.spatial_merge_size, **sizes)[0]
+
+
+def require_torchvision() -> None:
+    """Raise an ImportError that says what to do when torchvision is missing.
+
+    The video processor of Qwen2.5-VL needs it.
+    """
+    try:
+        import torchvision  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            "The processor of Qwen2.5-VL needs torchvision: install it with `pip install torchvision`."
+        ) from error

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from vtc.compat import require_torchvision
+
 from .llava import GRID, SIDE
 from .qwen_pool import CELL
 from .vocabulary import LLAVA, QWEN, build_tokenizer
@@ -59,12 +61,7 @@ def qwen_processor() -> Any:
     ImportError
         torchvision is missing, which the video processor of transformers needs.
     """
-    try:
-        import torchvision  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "The processor of Qwen2.5-VL needs torchvision: install it with `pip install torchvision`."
-        ) from error
+    require_torchvision()
     from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
     facts: dict[str, Any] = {
