@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from .drawing import COLORS, SHAPES, draw_shape, font
-from .questions import Question
+from .questions import Makers, Question, ask
 from .scene import Scene, SceneObject, Text
 
 BOARD_SIZE = 112
@@ -92,7 +92,7 @@ def _reading(scene: Scene, rng: random.Random) -> Question | None:
     return Question("reading", "read the number ?", scene.texts[0].text) if scene.texts else None
 
 
-_MAKERS: dict[str, Callable[[Scene, random.Random], Question | None]] = {
+_MAKERS: Makers = {
     "attribute": _attribute,
     "existence": _existence,
     "counting": _counting,
@@ -104,9 +104,7 @@ FAMILIES: tuple[str, ...] = tuple(_MAKERS)
 
 def questions(scene: Scene, seed: int) -> list[Question]:
     """Ask one question of every family the board admits; the same ``seed`` gives the same ones."""
-    rng = random.Random(f"{scene.seed}/{seed}")
-    asked = (make(scene, rng) for make in _MAKERS.values())
-    return [q for q in asked if q is not None]
+    return ask(_MAKERS, scene, seed)
 
 
 def board_family(family: str, seed: int = 0) -> Iterator[tuple[Scene, Question]]:

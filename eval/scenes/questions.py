@@ -96,7 +96,17 @@ def _chart(scene: Scene, rng: random.Random) -> Question | None:
     return Question("chart", f"what is the value of the {bar.color} bar ?", str(bar.value))
 
 
-MAKERS: dict[str, Callable[[Scene, random.Random], Question | None]] = {
+Makers = dict[str, Callable[[Scene, random.Random], Question | None]]
+
+
+def ask(makers: Makers, scene: Scene, seed: int) -> list[Question]:
+    """Run every maker on a scene with one generator; those the scene does not admit ask nothing."""
+    rng = random.Random(f"{scene.seed}/{seed}")
+    asked = (make(scene, rng) for make in makers.values())
+    return [q for q in asked if q is not None]
+
+
+MAKERS: Makers = {
     "attribute": _attribute,
     "existence": _existence,
     "counting": _counting,
@@ -117,9 +127,7 @@ def varied_questions(scene: Scene, seed: int) -> list[Question]:
     seed : int
         Chooses among the possible questions; the same seed gives the same ones.
     """
-    rng = random.Random(f"{scene.seed}/{seed}")
-    asked = (make(scene, rng) for make in MAKERS.values())
-    return [q for q in asked if q is not None]
+    return ask(MAKERS, scene, seed)
 
 
 def varied_family(family: str, seed: int = 0) -> Iterator[tuple[Scene, Question]]:
