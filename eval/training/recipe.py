@@ -17,6 +17,8 @@ class Recipe:
         Share of the time in which only the vision tower learns, from the dense targets alone.
     rate, floor : float
         Highest learning rate and the share of it left at the end.
+    hidden_rate : float
+        Rate of the matrices between hidden states (moved by Muon) as a multiple of that of all others (AdamW).
     warm_up : int
         Steps of rising rate, at the start of either phase.
     decay, clip : float
@@ -32,6 +34,7 @@ class Recipe:
     looking: float = 0.2
     rate: float = 1.5e-3
     floor: float = 0.02
+    hidden_rate: float = 2.0
     warm_up: int = 60
     decay: float = 0.02
     clip: float = 1.0
