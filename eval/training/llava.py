@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -17,6 +18,8 @@ GRID = 12
 """Image tokens per side."""
 SLOT = 14
 """Tokens of one question with its answer, padded."""
+MOVED = 0.35
+"""Share of the training steps with positions as after a cut that renumbers."""
 IMAGE, BOS = LLAVA.tokens["<image>"], LLAVA.tokens["<s>"]
 
 
@@ -86,12 +89,40 @@ class LlavaTrainee(nn.Module):
         vision = model.config.vision_config.hidden_size
         self.dense = nn.Linear(model.config.text_config.hidden_size, sum(n for _, n in HEADS))
         self.present = nn.ModuleList(nn.Linear(vision, PRESENT) for _ in range(2))
-        prefix = 1 + GRID * GRID
-        positions = torch.cat([torch.arange(prefix), (prefix + torch.arange(SLOT)).repeat(slots)])
-        cos, sin = model.model.language_model.rotary_emb(torch.zeros(1), positions[None])
-        half = cos.shape[-1] // 2
-        self.register_buffer("cos", cos[0, :, :half].contiguous(), persistent=False)
-        self.register_buffer("sin", sin[0, :, :half].contiguous(), persistent=False)
+        # in float32, before anybody turns the module into bfloat16
+        every = torch.arange(1 + GRID * GRID + SLOT)
+        tables = model.model.language_model.rotary_emb(torch.zeros(1), every[None])
+        half = tables[0].shape[-1] // 2
+        self.tables = [table[0, :, :half].contiguous() for table in tables]
+        for name, table in zip(("cos", "sin"), self.tables, strict=True):
+            self.register_buffer(name, table[self._positions(torch.arange(GRID * GRID), GRID * GRID)], persistent=False)
+
+    def _positions(self, image: torch.Tensor, count: int) -> torch.Tensor:
+        """Positions of all tokens: image tokens at ``image`` [N] behind the first token, text behind ``count``."""
+        text = (1 + count + torch.arange(SLOT)).repeat(self.slots)
+        return torch.cat([torch.zeros(1, dtype=torch.long), 1 + image, text])
+
+    @torch.no_grad()
+    def vary(self, rng: np.random.Generator | None) -> None:
+        """Choose positions for the next pass: the usual ones, or sometimes those after a cut that renumbers.
+
+        Methods that renumber what they keep move image tokens and question closer together. A model that has only
+        seen one distance is lost then, which published models are not.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator or None
+            None for the usual positions.
+        """
+        total = GRID * GRID
+        keep = np.ones(total, dtype=np.int64)
+        if rng is not None and rng.random() < MOVED:
+            kept = int(np.exp(rng.uniform(np.log(6), np.log(total))))
+            keep[rng.permutation(total)[kept:]] = 0
+        image = torch.from_numpy(keep.cumsum() - keep)
+        positions = self._positions(image, int(keep.sum()))
+        self.cos.copy_(self.tables[0][positions])
+        self.sin.copy_(self.tables[1][positions])
 
     def see(self, pixels: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Features [B, N, D] of pixels [B, 3, S, S], and the two [CLS] rows: where features are taken, and last."""

@@ -25,7 +25,7 @@ class Trainer:
     Parameters
     ----------
     trainee : torch.nn.Module
-        With ``look`` and ``forward``; its weights are made bfloat16.
+        With ``vary``, ``look`` and ``forward``; its weights are made bfloat16.
     pool : Pool
     prepare : callable
         Turns uint8 pixels into what the trainee takes.
@@ -123,6 +123,7 @@ class Trainer:
             loss = tower = tower_loss(dense, present, batch)
             facts = {}
         else:
+            self.trainee.vary(self.rng)
             logits, dense, present = self.answer(self.pixels(batch), batch.slots, *batch.extra)
             tower, answer = tower_loss(dense, present, batch), answer_loss(logits, batch)
             loss = answer + self.recipe.dense * tower
@@ -137,6 +138,7 @@ class Trainer:
         """Share of exact answers per family on the held-out scenes."""
         # gradients stay enabled: without them a second graph would be compiled
         right: dict[str, list[bool]] = {}
+        self.trainee.vary(None)
         for batch in self.held_out:
             logits, _, _ = self.answer(self.prepare(batch.pixels).to(torch.bfloat16), batch.slots, *batch.extra)
             for family, ok in zip(batch.families.flatten(), exact_answers(logits, batch).flatten(), strict=True):

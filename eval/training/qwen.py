@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -100,6 +101,9 @@ class QwenTrainee(nn.Module):
             x = self._block(block, x, cos, sin, far if full else near, full)
         merged = tower.merger.mlp(rms_norm(x, tower.merger.ln_q).unflatten(1, (TOKENS, 4)).flatten(2))
         return torch.where(video[:, None, None], merged, merged[:, self.reading])
+
+    def vary(self, rng: np.random.Generator | None) -> None:
+        """Change nothing: M-RoPE places a token by its row and column, whichever others are kept."""
 
     def look(self, patches: torch.Tensor, kind: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
         """Features [B, 100, D], dense logits [B, 100, C], and no further logits."""
