@@ -11,7 +11,8 @@ from vtc.core.budget import Keep
 
 from .answering import Outcome, answer_items, blanked, is_exact, normalise
 from .bootstrap import interval, ratio_interval
-from .test_sets import families_of, test_set
+from .scenes import IMAGE_FAMILIES
+from .test_sets import FAMILIES, test_set
 
 __all__ = ["BLANK", "NO_METHOD", "Benchmark", "Row", "evaluate", "is_exact", "normalise"]
 
@@ -77,8 +78,6 @@ class Benchmark:
         Number of questions in all, and which set of them; see :func:`vtc.eval.test_sets.test_set`.
     families : sequence of str, optional
         By default all the model can be asked: those about videos only with a video processor.
-    scenes : str
-        One of :data:`vtc.eval.test_sets.SCENES`.
     batch : int
         Questions per call of ``generate``.
     model_name : str
@@ -87,7 +86,7 @@ class Benchmark:
     Raises
     ------
     ValueError
-        A limit below 1, an unknown family or kind of scenes.
+        A limit below 1, or an unknown family.
     """
 
     def __init__(
@@ -98,15 +97,14 @@ class Benchmark:
         seed: int = 0,
         families: Sequence[str] | None = None,
         *,
-        scenes: str = "varied",
         batch: int = 50,
         model_name: str = "",
     ) -> None:
         if limit < 1:
             raise ValueError(f"limit={limit} is not allowed; ask at least 1 question.")
         self.model, self.processor, self.batch = model, processor, batch
-        self.families = tuple(families or families_of(scenes, hasattr(processor, "video_processor")))
-        self.items = test_set(self.families, limit, seed, scenes)
+        self.families = tuple(families or (FAMILIES if hasattr(processor, "video_processor") else IMAGE_FAMILIES))
+        self.items = test_set(self.families, limit, seed)
         self.name = model_name or str(getattr(model.config, "name_or_path", "")) or type(model).__name__
         self.base = answer_items(model, processor, self.items, batch)
 
@@ -173,11 +171,10 @@ def evaluate(
     limit: int = 300,
     seed: int = 0,
     *,
-    scenes: str = "varied",
     batch: int = 50,
     model_name: str = "",
     options: dict[str, Any] | None = None,
 ) -> list[Row]:
     """Answer ``limit`` questions under one method; see :class:`Benchmark`, which compares several at less cost."""
-    bench = Benchmark(model, processor, limit, seed, scenes=scenes, batch=batch, model_name=model_name)
+    bench = Benchmark(model, processor, limit, seed, batch=batch, model_name=model_name)
     return bench.run(method, keep, options)

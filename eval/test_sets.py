@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .scenes import VARIED_FAMILIES
-from .scenes.board import FAMILIES, board_family
-from .scenes.questions import varied_family
+from .scenes import IMAGE_FAMILIES
+from .scenes.questions import image_questions
 from .scenes.video_questions import VIDEO_FAMILIES, video_questions
 
 if TYPE_CHECKING:
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 
 PER_FAMILY = 500
 """Questions per family in the full test set."""
-SCENES = ("varied", "board")
-"""Kinds of scenes: several sizes, photographs, text, charts and videos; or easy boards of 112 x 112 pixels."""
 
 
 @dataclass(frozen=True)
@@ -50,22 +47,11 @@ class Item:
         return self.family in VIDEO_FAMILIES
 
 
-def families_of(scenes: str, videos: bool = False) -> tuple[str, ...]:
-    """Families of one of :data:`SCENES`; those about videos go with ``"varied"``.
-
-    Raises
-    ------
-    ValueError
-        Unknown kind of scenes.
-    """
-    if scenes not in SCENES:
-        raise ValueError(f"scenes={scenes!r} is unknown; choose one of {', '.join(SCENES)}.")
-    if scenes == "board":
-        return FAMILIES
-    return (*VARIED_FAMILIES, *VIDEO_FAMILIES) if videos else VARIED_FAMILIES
+FAMILIES: tuple[str, ...] = (*IMAGE_FAMILIES, *VIDEO_FAMILIES)
+"""Every family of questions, those about pictures first."""
 
 
-def family_items(family: str, count: int, seed: int = 0, scenes: str = "varied") -> list[Item]:
+def family_items(family: str, count: int, seed: int = 0) -> list[Item]:
     """First ``count`` questions of one family.
 
     Parameters
@@ -74,41 +60,35 @@ def family_items(family: str, count: int, seed: int = 0, scenes: str = "varied")
     count : int
     seed : int
         0 to 899. Sets with different seeds share no scene.
-    scenes : str
-        One of :data:`SCENES`.
 
     Raises
     ------
     ValueError
-        Unknown family or kind of scenes.
+        Unknown family.
     """
-    known = families_of(scenes, videos=True)
-    if family not in known:
-        raise ValueError(f"Unknown family {family!r} of {scenes} scenes; families: {', '.join(known)}.")
+    if family not in FAMILIES:
+        raise ValueError(f"Unknown family {family!r}; families: {', '.join(FAMILIES)}.")
     if family in VIDEO_FAMILIES:
         videos = itertools.islice(video_questions(family, seed), count)
         return [Item(family, q.text, q.answer, v.frames, v.seed, repr(v.tracks)) for v, q in videos]
-    stream = board_family(family, seed) if scenes == "board" else varied_family(family, seed)
-    asked = itertools.islice(stream, count)
+    asked = itertools.islice(image_questions(family, seed), count)
     return [Item(family, q.text, q.answer, (s.image,), s.seed, repr((s.objects, s.texts, s.bars))) for s, q in asked]
 
 
-def test_set(families: Sequence[str], limit: int, seed: int = 0, scenes: str = "varied") -> list[Item]:
+def test_set(families: Sequence[str], limit: int, seed: int = 0) -> list[Item]:
     """Draw ``limit`` questions, each about a picture or video of its own, the families taking turns.
 
     Parameters
     ----------
     families : sequence of str
-        Names out of :func:`families_of`.
+        Names out of :data:`FAMILIES`.
     limit : int
         Number of questions in all; :data:`PER_FAMILY` times the number of families is the full set.
     seed : int
         0 to 899. Sets with different seeds share no scene.
-    scenes : str
-        One of :data:`SCENES`.
     """
     shares = [limit // len(families) + (i < limit % len(families)) for i in range(len(families))]
-    columns = [family_items(family, share, seed, scenes) for family, share in zip(families, shares, strict=True)]
+    columns = [family_items(family, share, seed) for family, share in zip(families, shares, strict=True)]
     turns = itertools.zip_longest(*columns)
     return [item for turn in turns for item in turn if item is not None]
 

@@ -6,14 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vtc.eval.test_sets import SCENES, families_of, family_items
+from vtc.eval.test_sets import FAMILIES, family_items
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 GROUP = "vtc"
-BOARD = "board"
-"""Easy scenes of one size; questions about them are in the group ``vtc_board``, all others in ``vtc``."""
+"""Group of the tasks about pictures; those about videos are in the group ``vtc_video``."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +23,12 @@ class Row:
     question: str
     answer: str
     frames: tuple[Image, ...]
-    scenes: str = "varied"
     is_video: bool = False
 
     @property
     def group(self) -> str:
         """Group of tasks it belongs to."""
-        return f"{GROUP}_video" if self.is_video else group_of(self.scenes)
+        return f"{GROUP}_video" if self.is_video else GROUP
 
     @property
     def task(self) -> str:
@@ -49,15 +47,9 @@ def rows(number: int, seed: int) -> Iterator[Row]:
     seed : int
         Which set of questions.
     """
-    for scenes in SCENES:
-        for family in families_of(scenes, videos=True):
-            for item in family_items(family, number, seed, scenes):
-                yield Row(family, item.question, item.answer, tuple(item.frames), scenes, item.is_video)
-
-
-def group_of(scenes: str) -> str:
-    """Group of the tasks with pictures of one of :data:`vtc.eval.test_sets.SCENES`."""
-    return f"{GROUP}_{BOARD}" if scenes == BOARD else GROUP
+    for family in FAMILIES:
+        for item in family_items(family, number, seed):
+            yield Row(family, item.question, item.answer, tuple(item.frames), item.is_video)
 
 
 def by_task(found: Sequence[Row]) -> dict[str, list[Row]]:

@@ -56,8 +56,7 @@ task:
 def folder(number: int = NUMBER, seed: int = 0, root: Path | None = None) -> Path:
     """Folder with one task per family of questions, in groups; written when missing.
 
-    Groups: ``vtc_board`` (easy pictures), ``vtc`` (pictures of several sizes) and ``vtc_video``, as far as the
-    generator has such questions.
+    Groups: ``vtc`` (pictures) and ``vtc_video``.
 
     Parameters
     ----------

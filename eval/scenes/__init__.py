@@ -1,22 +1,20 @@
 """Generated scenes with questions whose answers are known exactly.
 
-``make_scene``, ``questions`` and ``question_set`` are about easy boards, which the interim tiny-llava knows; the names
-with ``varied`` are about pictures of several sizes with photographs, text and charts. Videos: ``video``.
+Pictures of several sizes with shapes, words, numbers and charts on plain, textured or photographic backgrounds; short
+videos are in :mod:`vtc.eval.scenes.video`.
 """
 
-from .board import FAMILIES, make_scene, question_set, questions
 from .drawing import COLORS, SHAPES
-from .questions import VARIED_FAMILIES, Question, varied_questions
-from .scene import SIZES, TRAIN_SEEDS, Bar, Scene, SceneObject, Text, make_varied
+from .questions import IMAGE_FAMILIES, Question, scene_questions
+from .scene import SIZES, TRAIN_SEEDS, Bar, Scene, SceneObject, Text, make_scene
 from .words import WORDS
 
 __all__ = [
     "COLORS",
-    "FAMILIES",
+    "IMAGE_FAMILIES",
     "SHAPES",
     "SIZES",
     "TRAIN_SEEDS",
-    "VARIED_FAMILIES",
     "WORDS",
     "Bar",
     "Question",
@@ -24,8 +22,5 @@ __all__ = [
     "SceneObject",
     "Text",
     "make_scene",
-    "make_varied",
-    "question_set",
-    "questions",
-    "varied_questions",
+    "scene_questions",
 ]

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .drawing import COLORS, SHAPES
-from .scene import Scene, SceneObject, make_varied
+from .scene import Scene, SceneObject, make_scene
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question of one of :data:`VARIED_FAMILIES` and its exact answer."""
+    """A question of one of :data:`IMAGE_FAMILIES` and its exact answer."""
 
     family: str
     text: str
@@ -96,17 +96,7 @@ def _chart(scene: Scene, rng: random.Random) -> Question | None:
     return Question("chart", f"what is the value of the {bar.color} bar ?", str(bar.value))
 
 
-Makers = dict[str, Callable[[Scene, random.Random], Question | None]]
-
-
-def ask(makers: Makers, scene: Scene, seed: int) -> list[Question]:
-    """Run every maker on a scene with one generator; those the scene does not admit ask nothing."""
-    rng = random.Random(f"{scene.seed}/{seed}")
-    asked = (make(scene, rng) for make in makers.values())
-    return [q for q in asked if q is not None]
-
-
-MAKERS: Makers = {
+MAKERS: dict[str, Callable[[Scene, random.Random], Question | None]] = {
     "attribute": _attribute,
     "existence": _existence,
     "counting": _counting,
@@ -114,11 +104,11 @@ MAKERS: Makers = {
     "reading": _reading,
     "chart": _chart,
 }
-VARIED_FAMILIES: tuple[str, ...] = tuple(MAKERS)
+IMAGE_FAMILIES: tuple[str, ...] = tuple(MAKERS)
 """Families of questions about pictures, in the order tables show them."""
 
 
-def varied_questions(scene: Scene, seed: int) -> list[Question]:
+def scene_questions(scene: Scene, seed: int) -> list[Question]:
     """Ask one question of every family the scene admits.
 
     Parameters
@@ -127,23 +117,25 @@ def varied_questions(scene: Scene, seed: int) -> list[Question]:
     seed : int
         Chooses among the possible questions; the same seed gives the same ones.
     """
-    return ask(MAKERS, scene, seed)
+    rng = random.Random(f"{scene.seed}/{seed}")
+    asked = (make(scene, rng) for make in MAKERS.values())
+    return [q for q in asked if q is not None]
 
 
-def varied_family(family: str, seed: int = 0) -> Iterator[tuple[Scene, Question]]:
+def image_questions(family: str, seed: int = 0) -> Iterator[tuple[Scene, Question]]:
     """Yield questions of one family, each about a scene of its own, without end.
 
     Parameters
     ----------
     family : str
-        One of :data:`VARIED_FAMILIES`.
+        One of :data:`IMAGE_FAMILIES`.
     seed : int
         0 to 899. Streams with different seeds share no scene.
     """
-    number = seed * 1_000_000 + VARIED_FAMILIES.index(family) * 100_000
+    number = seed * 1_000_000 + IMAGE_FAMILIES.index(family) * 100_000
     while True:
-        scene = make_varied(number)
-        found = [q for q in varied_questions(scene, seed) if q.family == family]
+        scene = make_scene(number)
+        found = [q for q in scene_questions(scene, seed) if q.family == family]
         number += 1
         if found:
             yield scene, found[0]

@@ -147,7 +147,7 @@ def _chart(rng: random.Random, image: Image.Image) -> tuple[Bar, ...]:
     return tuple(bars)
 
 
-def make_varied(seed: int, crowded: bool = False) -> Scene:
+def make_scene(seed: int, crowded: bool = False) -> Scene:
     """Make scene number ``seed``: the same one on every call (and the same pixels for the same Pillow).
 
     Parameters

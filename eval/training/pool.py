@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from vtc.eval.scenes import TRAIN_SEEDS, VARIED_FAMILIES, Question, Scene, make_varied
+from vtc.eval.scenes import IMAGE_FAMILIES, TRAIN_SEEDS, Question, Scene, make_scene
 from vtc.eval.scenes.questions import MAKERS
 
 from .targets import dense_targets, present_targets
@@ -43,7 +43,7 @@ def encode_question(question: Question, vocabulary: Vocabulary, before: list[str
 def draw_questions(scene: Scene, rng: random.Random, count: int) -> list[Question]:
     """Draw ``count`` questions about a scene, families by weight; the same one may come twice."""
     found: list[Question] = []
-    names = [name for name in VARIED_FAMILIES if MAKERS[name](scene, random.Random(0)) is not None]
+    names = [name for name in IMAGE_FAMILIES if MAKERS[name](scene, random.Random(0)) is not None]
     while len(found) < count:
         name = rng.choices(names, [WEIGHTS[n] for n in names])[0]
         question = MAKERS[name](scene, rng)
@@ -56,7 +56,7 @@ def llava_sample(
     seed: int, vocabulary: Vocabulary, side: int, grid: int, slot: int, crowded: bool = False
 ) -> dict[str, np.ndarray]:
     """One training scene squeezed to ``side`` x ``side`` pixels, as the processor of tiny-llava does it."""
-    scene = make_varied(seed, crowded)
+    scene = make_scene(seed, crowded)
     rng = random.Random(f"train/{seed}")
     asked = draw_questions(scene, rng, CANDIDATES)
     return {
@@ -64,7 +64,7 @@ def llava_sample(
         "dense": dense_targets(scene, grid, grid),
         "present": present_targets(scene),
         "questions": np.stack([encode_question(q, vocabulary, [], "</s>", slot) for q in asked]),
-        "families": np.array([VARIED_FAMILIES.index(q.family) for q in asked], np.uint8),
+        "families": np.array([IMAGE_FAMILIES.index(q.family) for q in asked], np.uint8),
     }
 
 

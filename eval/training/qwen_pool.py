@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 
 import numpy as np
-from vtc.eval.scenes import VARIED_FAMILIES, Question, Scene, make_varied
+from vtc.eval.scenes import IMAGE_FAMILIES, Question, Scene, make_scene
 from vtc.eval.scenes.video import FRAMES, Video, make_video
 from vtc.eval.scenes.video_questions import VIDEO_FAMILIES, VIDEO_MAKERS
 
@@ -24,7 +24,7 @@ WINDOW = 5
 """Tokens per window and side."""
 SLOT = 18
 """Tokens of one question with its answer, padded."""
-QWEN_FAMILIES = (*VARIED_FAMILIES, *VIDEO_FAMILIES)
+QWEN_FAMILIES = (*IMAGE_FAMILIES, *VIDEO_FAMILIES)
 BEFORE = ["<|im_end|>", "<|im_start|>", "assistant"]
 
 
@@ -87,5 +87,5 @@ def qwen_sample(seed: int, crowded: bool = False) -> dict[str, np.ndarray]:
         while not video.tracks or all(make(video, random.Random(0)) is None for make in VIDEO_MAKERS.values()):
             video = make_video(seed := seed + 500_000_000)
         return video_sample(video, draw_video_questions(video, rng, CANDIDATES))
-    scene = make_varied(seed, crowded)
+    scene = make_scene(seed, crowded)
     return image_sample(scene, draw_questions(scene, rng, CANDIDATES))

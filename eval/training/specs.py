@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from vtc.eval.scenes import VARIED_FAMILIES
+from vtc.eval.scenes import IMAGE_FAMILIES
 
 from . import canvas, llava, qwen, qwen_config
 from .pool import llava_sample
@@ -61,7 +61,7 @@ def _qwen() -> Any:
 
 SPECS: dict[str, Spec] = {
     "tiny-llava": Spec(
-        VARIED_FAMILIES,
+        IMAGE_FAMILIES,
         LLAVA,
         functools.partial(llava_sample, vocabulary=LLAVA, side=llava.SIDE, grid=llava.GRID, slot=llava.SLOT),
         llava.prepare_pixels,

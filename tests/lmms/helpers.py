@@ -16,7 +16,7 @@ from vtc.eval.lmms.factory import VTCChat, VTCSimple
 from vtc.core.stage import Projector, Selection, Stage, View
 from vtc.methods import Method
 
-TASK = "vtc_board_attribute"
+TASK = "vtc_attribute"
 
 
 def evaluate(model: Any, tasks: Path, limit: int = 3, names: tuple[str, ...] = (TASK,)) -> Any:

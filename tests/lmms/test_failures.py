@@ -45,7 +45,7 @@ def test_the_command_line_exits_with_1(tmp_path: Path, broken: None, monkeypatch
             "--methods",
             "none,broken",
             "--tasks",
-            "vtc_board_reading",
+            "vtc_reading",
             "--limit",
             "3",
             "--out",
@@ -56,7 +56,7 @@ def test_the_command_line_exits_with_1(tmp_path: Path, broken: None, monkeypatch
     message = "1 of 3 calls of generate failed: ZeroDivisionError: the third picture broke it"
     assert f"Error: {message}" in result.stderr and "Traceback (most recent call last)" in result.stderr
     # what was finished is kept, what failed is not, and no table hides it
-    assert (tmp_path / "cells/none/vtc_board_reading.json").is_file()
+    assert (tmp_path / "cells/none/vtc_reading.json").is_file()
     assert not list(tmp_path.glob("cells/broken*/*.json")) and not (tmp_path / "results.csv").exists()
 
 
@@ -66,7 +66,7 @@ def test_the_command_line_of_lmms_eval_exits_with_1(
 ) -> None:
     from lmms_eval.__main__ import cli_evaluate
 
-    args = f"--model vtc --model_args pretrained={checkpoint('llava')},method=broken --tasks vtc_board_attribute"
+    args = f"--model vtc --model_args pretrained={checkpoint('llava')},method=broken --tasks vtc_attribute"
     monkeypatch.setattr(sys, "argv", ["lmms_eval", *args.split(), *f"--include_path {tasks} --limit 5".split()])
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--device", "cpu", "--batch_size", "1"])
     with pytest.raises(SystemExit) as raised:

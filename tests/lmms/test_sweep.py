@@ -16,7 +16,8 @@ pytest.importorskip("lmms_eval", reason="needs lmms-eval: pip install 'vtc[eval]
 
 from typer.testing import CliRunner  # noqa: E402
 from vtc.eval.lmms.rows import Row  # noqa: E402
-from vtc.eval.test_sets import families_of  # noqa: E402
+from vtc.eval.scenes import IMAGE_FAMILIES  # noqa: E402
+from vtc.eval.test_sets import FAMILIES  # noqa: E402
 
 from vtc.cli.app import app  # noqa: E402
 
@@ -40,18 +41,19 @@ def cached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "scenes", "tasks", "each"),
-    [("tiny-llava", "board", "auto", 3), ("tiny-qwen2_5-vl", "varied", "vtc,vtc_video", 1)],
+    ("model", "families", "tasks", "each"),
+    [("tiny-llava", IMAGE_FAMILIES, "auto", 2), ("tiny-qwen2_5-vl", FAMILIES, "vtc,vtc_video", 1)],
 )
-def test_scores_equal_the_quality_benchmark(model: str, scenes: str, tasks: str, each: int, tmp_path: Path) -> None:
+def test_scores_equal_the_quality_benchmark(
+    model: str, families: tuple[str, ...], tasks: str, each: int, tmp_path: Path
+) -> None:
     sweep = ["--methods", "none,random:seed=1", "--keep", "0.25,9", "--seed", "4", "--json", "--model", model]
     out = str(tmp_path / "out")
     found = json.loads(call("run", *sweep, "--tasks", tasks, "--limit", str(each), "--out", out).stdout)
-    families = families_of(scenes, videos=True)
     count = str(each * len(families))
-    quality = json.loads(call("quality", *sweep, "--scenes", scenes, "--limit", count).stdout)
+    quality = json.loads(call("quality", *sweep, "--limit", count).stdout)
     theirs = {(r["method"], r["keep"], r["family"]): r for r in quality}
-    names = {Row(f, "", "", (), scenes, f.startswith("video-")).task: f for f in families} | {"all": "all"}
+    names = {Row(f, "", "", (), f.startswith("video-")).task: f for f in families} | {"all": "all"}
     assert len(found) == len(quality) == 3 * (len(families) + 1)
     for line in found:
         row = theirs[line["method"], line["keep"], names[line["task"]]]
@@ -63,17 +65,17 @@ def test_scores_equal_the_quality_benchmark(model: str, scenes: str, tasks: str,
 
 
 def test_resume_and_the_files(tmp_path: Path) -> None:
-    args = ["run", "--tasks", "vtc_board_attribute,vtc_board_counting", "--limit", "2", "--out", str(tmp_path)]
+    args = ["run", "--tasks", "vtc_attribute,vtc_counting", "--limit", "2", "--out", str(tmp_path)]
     first = call(*args, "--methods", "none,random", "--keep", "0.25")
     assert "already there" not in first.stderr
-    cell = tmp_path / "cells/random_0.25_positions=keep/vtc_board_attribute.json"
+    cell = tmp_path / "cells/random_0.25_positions=keep/vtc_attribute.json"
     written = cell.stat().st_mtime_ns
     again = call(*args, "--methods", "none,random", "--keep", "0.25,16")
     assert again.stderr.count("already there") == 4 and cell.stat().st_mtime_ns == written
     lines = list(csv.DictReader((tmp_path / "results.csv").open()))
     assert [(r["method"], r["keep"], r["task"]) for r in lines][:2] == [
-        ("none", "", "vtc_board_attribute"),
-        ("none", "", "vtc_board_counting"),
+        ("none", "", "vtc_attribute"),
+        ("none", "", "vtc_counting"),
     ]
     assert len(lines) == 9 and {r["tokens_after"] for r in lines if r["method"] == "random"} == {"16.0"}
     none = [r for r in lines if r["method"] == "none" and r["task"] == "all"][0]
@@ -91,7 +93,7 @@ def test_a_saved_configuration_is_a_line_of_the_table(tmp_path: Path) -> None:
     import vtc
 
     file = vtc.Config([{"method": "random", "keep": 5}]).save(tmp_path / "five.json")
-    args = ["--methods", "none", "--config", str(file), "--tasks", "vtc_board_attribute", "--limit", "1", "--json"]
+    args = ["--methods", "none", "--config", str(file), "--tasks", "vtc_attribute", "--limit", "1", "--json"]
     found = json.loads(call("run", *args, "--out", str(tmp_path)).stdout)
     assert [line["tokens_after"] for line in found] == [64, 5]
 
@@ -108,16 +110,14 @@ def test_one_and_two_processes_agree(checkpoint: Any, tmp_path: Path) -> None:
     found = {}
     for ranks in (1, 2):
         out = tmp_path / str(ranks)
-        args = (
-            f"eval run --model {checkpoint('llava')} --methods random --keep 0.25 --tasks vtc_board_attribute".split()
-        )
+        args = f"eval run --model {checkpoint('llava')} --methods random --keep 0.25 --tasks vtc_attribute".split()
         args += ["--limit", "11", "--device", "cpu", "--out", str(out)]
         launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
         launch = launch if ranks > 1 else [sys.executable]
         env = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
         result = subprocess.run([*launch, str(driver), *args], env=env, capture_output=True, text=True, timeout=600)
         assert result.returncode == 0, result.stderr[-3000:]
-        cell = json.loads((out / "cells/random_0.25/vtc_board_attribute.json").read_text())
+        cell = json.loads((out / "cells/random_0.25/vtc_attribute.json").read_text())
         assert cell["efficiency"]["run"]["samples"] == 11
         found[ranks] = cell
     names = ("answer", "scores", "doc_id")

@@ -11,18 +11,17 @@ from vtc.eval.answering import answer_items, is_exact, normalise
 from vtc.eval.bootstrap import interval, ratio_interval
 from vtc.eval.quality import Benchmark, evaluate
 from vtc.eval.quality_report import FIELDS, to_csv, to_markdown, write_all
-from vtc.eval.scenes import FAMILIES, TRAIN_SEEDS, VARIED_FAMILIES
+from vtc.eval.scenes import IMAGE_FAMILIES, TRAIN_SEEDS
 from vtc.eval.scenes.video_questions import VIDEO_FAMILIES
 from vtc.eval.test_digests import DIGESTS
-from vtc.eval.test_sets import PER_FAMILY, digest, families_of, family_items, test_set
+from vtc.eval.test_sets import FAMILIES, PER_FAMILY, digest, family_items, test_set
 
 START = 8
-EVERY = [*(("varied", f) for f in (*VARIED_FAMILIES, *VIDEO_FAMILIES)), *(("board", f) for f in FAMILIES)]
 
 
 @pytest.fixture(scope="module")
 def bench():
-    return Benchmark(*load_embedded("tiny-llava"), limit=24, scenes="board", batch=12, model_name="tiny-llava")
+    return Benchmark(*load_embedded("tiny-llava"), limit=24, batch=12, model_name="tiny-llava")
 
 
 @pytest.mark.parametrize(("text", "normal"), [("4 2", "42"), (" Red. ", "red"), ("1 0 3", "103"), ("a 4 2", "a 42")])
@@ -35,31 +34,27 @@ def test_a_longer_answer_is_not_exact():
 
 
 def test_test_sets_are_repeatable_balanced_and_apart_from_training():
-    first, again, other = (test_set(VARIED_FAMILIES, 20, seed) for seed in (0, 0, 1))
+    first, again, other = (test_set(IMAGE_FAMILIES, 20, seed) for seed in (0, 0, 1))
     assert digest(first) == digest(again) != digest(other)
-    assert [i.family for i in first[:6]] == list(VARIED_FAMILIES) and len(first) == 20
+    assert [i.family for i in first[:6]] == list(IMAGE_FAMILIES) and len(first) == 20
     assert not {i.seed for i in first} & {i.seed for i in other}
     assert max(i.seed for i in other) < TRAIN_SEEDS
 
 
-@pytest.mark.parametrize(("scenes", "family"), EVERY)
-def test_the_start_of_the_test_set_is_the_pinned_one(scenes, family):
-    assert digest(family_items(family, START, 0, scenes)) == DIGESTS[f"{scenes}/{family}/{START}"]
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_start_of_the_test_set_is_the_pinned_one(family):
+    assert digest(family_items(family, START)) == DIGESTS[f"{family}/{START}"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("scenes", "family"), EVERY)
-def test_the_full_test_set_is_the_pinned_one(scenes, family):
-    assert digest(family_items(family, PER_FAMILY, 0, scenes)) == DIGESTS[f"{scenes}/{family}/{PER_FAMILY}"]
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_full_test_set_is_the_pinned_one(family):
+    assert digest(family_items(family, PER_FAMILY)) == DIGESTS[f"{family}/{PER_FAMILY}"]
 
 
 def test_an_unknown_family_is_refused():
     with pytest.raises(ValueError, match="Unknown family 'smell'.*spatial"):
         family_items("smell", 1)
-    with pytest.raises(ValueError, match="Unknown family 'chart' of board"):
-        family_items("chart", 1, scenes="board")
-    with pytest.raises(ValueError, match="choose one of varied, board"):
-        families_of("bored")
 
 
 @pytest.mark.parametrize("method", ["random", "vtc-cls", "pool"])
@@ -72,8 +67,8 @@ def test_keeping_everything_answers_as_the_unpatched_model(bench, method):
 
 def test_rows_count_every_family_once_and_all_together(bench):
     rows = bench.run("random", 0.25, {"seed": 2})
-    assert [r.family for r in rows] == [*FAMILIES, "all"]
-    assert [r.n for r in rows] == [6] * 4 + [24]
+    assert [r.family for r in rows] == [*IMAGE_FAMILIES, "all"]
+    assert [r.n for r in rows] == [4] * 6 + [24]
     assert rows[-1].retained == 0.25 and rows[-1].options == {"seed": 2} and rows[-1].keep == 0.25
     assert rows[-1].accuracy == pytest.approx(np.mean([r.accuracy for r in rows[:-1]]))
     assert all(r.accuracy_low <= r.accuracy <= r.accuracy_high for r in rows)
@@ -118,7 +113,7 @@ def test_reports_hold_every_row(bench, tmp_path):
 
 def test_video_questions_are_asked_of_models_that_take_videos():
     model, processor = load_embedded("tiny-qwen2_5-vl")
-    assert Benchmark(model, processor, limit=1).families == (*VARIED_FAMILIES, *VIDEO_FAMILIES)
+    assert Benchmark(model, processor, limit=1).families == (*IMAGE_FAMILIES, *VIDEO_FAMILIES)
     video = Benchmark(model, processor, limit=8, families=VIDEO_FAMILIES, batch=4)
     rows = video.run("random", 0.25)
     assert [r.family for r in rows] == [*VIDEO_FAMILIES, "all"]

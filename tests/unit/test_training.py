@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from vtc.eval.scenes import TRAIN_SEEDS, make_varied
+from vtc.eval.scenes import TRAIN_SEEDS, make_scene
 from vtc.eval.scenes.video import make_video
 from vtc.eval.train_tiny import parser
 from vtc.eval.training.export import export
@@ -59,7 +59,7 @@ def test_llava_training_pass_equals_the_model(llava, tmp_path):
     assert dense.shape == (2, 144, sum(n for _, n in HEADS)) and len(present) == 2
     logits = logits.unflatten(1, (3, -1))
     for row in range(2):
-        scene = make_varied(TRAIN_SEEDS + row)
+        scene = make_scene(TRAIN_SEEDS + row)
         for slot, q in enumerate(draw_questions(scene, random.Random(f"train/{scene.seed}"), 3)):
             (inputs,) = encoded(processor, [(scene, q)])
             inputs["pixel_values"] = LLAVA_SPEC.prepare(batch.pixels[row : row + 1])
@@ -69,7 +69,7 @@ def test_llava_training_pass_equals_the_model(llava, tmp_path):
 
 
 def test_llava_pool_pixels_are_those_of_the_processor(llava, tmp_path):
-    scene = make_varied(TRAIN_SEEDS)
+    scene = make_scene(TRAIN_SEEDS)
     stored = LLAVA_SPEC.prepare(torch.from_numpy(LLAVA_SPEC.sample(TRAIN_SEEDS)["pixels"].copy())[None])
     inputs = build_inputs(llava[1], [([scene.image], "read the word ?")])
     assert (inputs["pixel_values"] - stored).abs().max() < 0.1
@@ -80,7 +80,7 @@ def test_llava_pool_pixels_are_those_of_the_processor(llava, tmp_path):
 @torch.no_grad()
 def test_qwen_training_pass_equals_the_model_on_images_of_every_size(qwen, seed):
     model, processor = qwen
-    scene = make_varied(seed)
+    scene = make_scene(seed)
     asked = draw_questions(scene, random.Random(0), 2)
     sample = image_sample(scene, asked)
     for slot, logits in enumerate(_qwen_logits(model, sample, 2)):
@@ -118,7 +118,7 @@ def _qwen_logits(model, sample, slots):
 def test_slots_hold_what_the_tokenizer_makes_of_prompt_and_answer(name):
     spec = SPECS[name]
     processor = spec.processor()
-    scene = make_varied(4)
+    scene = make_scene(4)
     q = draw_questions(scene, random.Random(0), 1)[0]
     before, end = ([], "</s>") if name == "tiny-llava" else (BEFORE, "<|im_end|>")
     stored = encode_question(q, spec.vocabulary, before, end, SLOT)
@@ -140,13 +140,13 @@ def test_tokenizers_know_every_word_of_the_questions():
 
 
 def test_a_question_that_is_too_long_is_refused():
-    scene = make_varied(4)
+    scene = make_scene(4)
     with pytest.raises(ValueError, match="a slot has 3"):
         encode_question(draw_questions(scene, random.Random(0), 1)[0], LLAVA, [], "</s>", 3)
 
 
 def test_dense_targets_mark_the_tokens_under_objects():
-    scene = next(s for s in map(make_varied, range(50)) if s.texts and not s.texts[0].is_number)
+    scene = next(s for s in map(make_scene, range(50)) if s.texts and not s.texts[0].is_number)
     targets = dense_targets(scene, 12, 12)
     for item in scene.objects:
         row, column = item.y * 12 // scene.image.height, item.x * 12 // scene.image.width
@@ -194,7 +194,7 @@ def test_training_resumes_and_exports(tmp_path):
     assert facts["step"] == 12
     model = AutoModelForImageTextToText.from_pretrained(tmp_path / "model", dtype=torch.float32)
     processor = AutoProcessor.from_pretrained(tmp_path / "model")
-    inputs = build_inputs(processor, [([make_varied(3).image], "read the word ?")])
+    inputs = build_inputs(processor, [([make_scene(3).image], "read the word ?")])
     assert int((inputs["input_ids"] == LLAVA.tokens["<image>"]).sum()) == 144
     assert model.generate(**inputs, max_new_tokens=2).shape[1] > inputs["input_ids"].shape[1]
 

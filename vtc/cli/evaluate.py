@@ -36,7 +36,6 @@ def quality(
     methods: Annotated[str, typer.Option(help=METHODS_HELP)] = "none,random,vtc-cls",
     keep: Annotated[str, typer.Option(help=KEEP_HELP)] = "0.25",
     limit: Annotated[int, typer.Option(min=1, help="Number of questions in all; families take turns.")] = 300,
-    scenes: Annotated[str, typer.Option(help="auto, varied, or board (easy).")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Which set of questions.")] = 0,
     batch: Annotated[int, typer.Option(min=1, help="Questions per batch.")] = 50,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
@@ -45,7 +44,6 @@ def quality(
 ) -> None:
     """Exact answers on generated scenes, per method, strength and family of questions."""
     todo = plan(methods, keep)
-    kind = _scenes(scenes, model)
 
     from vtc.eval.quality import Benchmark
     from vtc.eval.quality_report import write_all
@@ -53,7 +51,7 @@ def quality(
     from .loading import load
 
     loaded = load(model, device)
-    bench = Benchmark(loaded.model, loaded.processor, limit, seed, scenes=kind, batch=batch, model_name=loaded.name)
+    bench = Benchmark(loaded.model, loaded.processor, limit, seed, batch=batch, model_name=loaded.name)
     rows: list[Row] = []
     for method, strength, given in todo:
         options = {} if method in _UNPATCHED else loaded.options_for(method, given)
@@ -66,17 +64,6 @@ def quality(
         print_json(data)
     else:
         _show(data, f"{loaded.name}: {limit} questions, seed {seed}; exact answers in %")
-
-
-def _scenes(scenes: str, model: str) -> str:
-    """Resolve ``auto``: what an embedded model was trained on, else the varied ones."""
-    from vtc.demos.embedded import EMBEDDED
-    from vtc.eval.test_sets import families_of
-
-    if scenes == "auto":
-        return EMBEDDED[model].scenes if model in EMBEDDED else "varied"
-    families_of(scenes)
-    return scenes
 
 
 def plan(methods: str, keep: str) -> _Plan:

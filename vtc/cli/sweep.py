@@ -87,10 +87,9 @@ def run(
 def _tasks(tasks: str, model: str) -> list[str]:
     if tasks != "auto":
         return [name.strip() for name in tasks.split(",") if name.strip()]
-    from vtc.demos.embedded import EMBEDDED
-    from vtc.eval.lmms.rows import group_of
+    from vtc.eval.lmms.rows import GROUP
 
-    return [group_of(EMBEDDED[model].scenes if model in EMBEDDED else "varied")]
+    return [GROUP]
 
 
 def _need_lmms_eval() -> None:
