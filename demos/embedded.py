@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,9 @@ if TYPE_CHECKING:
 ASSETS = Path(__file__).parent / "assets"
 PHOTO = ASSETS / "photo.jpg"
 PHOTO_QUESTION = "What is on the table?"
-SCENE_SEED = 30
-"""Scene with five objects and a number; uncompressed tiny-llava answers its four questions rightly."""
-RANDOM_WEIGHTS = (
-    "This model has random weights: its answers mean nothing, while the tokens, the times and the picture are real."
-)
+SCENE_SEED, CHART_SEED, VIDEO_SEED = 30, 31, 3
+"""A scene with objects and text, one with a chart, and a video; both models answer questions about them rightly."""
+_NOTE = "A tiny model: it knows generated scenes of coloured shapes, short words, numbers and charts, no more."
 
 
 @dataclass(frozen=True)
@@ -26,40 +24,32 @@ class Embedded:
     Parameters
     ----------
     name, summary : str
-    path : pathlib.Path or None
-        Its folder; None when it is built in code.
+    path : pathlib.Path
+        Its folder.
     note : str
         What its answers are worth.
-    options : dict
-        Hyperparameters that suit it better than a method's own defaults.
-    scenes : str
-        Kind of generated scenes it knows, see :data:`vtc.eval.test_sets.SCENES`.
+    videos : bool
+        Whether it takes videos.
     """
 
     name: str
     summary: str
-    path: Path | None
-    note: str = ""
-    options: dict[str, Any] = field(default_factory=dict)
-    scenes: str = "varied"
+    path: Path
+    note: str = _NOTE
+    videos: bool = False
 
 
 EMBEDDED: dict[str, Embedded] = {
     "tiny-llava": Embedded(
         "tiny-llava",
-        "LLaVA of 3.6 M parameters, trained on generated scenes; 64 tokens per image, 36 words",
+        "LLaVA of 3.8 M parameters, trained on generated scenes; 144 tokens per image",
         ASSETS / "tiny-llava",
-        "A tiny model: it knows coloured shapes, counts and two-digit numbers on generated scenes, no more.",
-        # it was trained with its image tokens always at positions 1 to 64 and is lost when they move
-        {"positions": "keep"},
-        scenes="board",
     ),
     "tiny-qwen2_5-vl": Embedded(
         "tiny-qwen2_5-vl",
-        "Qwen2.5-VL architecture built in code with fixed random weights; dynamic resolution",
-        None,
-        RANDOM_WEIGHTS,
-        scenes="board",
+        "Qwen2.5-VL of 4.0 M parameters, trained on generated scenes and videos; 16 to 400 tokens per image",
+        ASSETS / "tiny-qwen2_5-vl",
+        videos=True,
     ),
 }
 """Embedded models by the name ``vtc run --model`` takes."""
@@ -72,12 +62,14 @@ def load_embedded(name: str) -> tuple[Any, Any]:
     ------
     KeyError
         No such model; see :data:`EMBEDDED`.
+    ImportError
+        torchvision is missing, which the video processor of tiny-qwen2_5-vl needs.
     """
     entry = EMBEDDED[name]
-    if entry.path is None:
-        from .random_qwen import build
+    if entry.videos:
+        from vtc.compat import require_torchvision
 
-        return build()
+        require_torchvision()
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -93,14 +85,28 @@ def sample(name: str, family: str = "attribute") -> tuple[Image, str, str | None
     name : str
         A name of :data:`EMBEDDED`; any other model gets the photograph.
     family : str
-        Family of the question about a generated scene, see :data:`vtc.eval.scenes.FAMILIES`.
+        Family of the question about a generated scene, see :data:`vtc.eval.scenes.IMAGE_FAMILIES`.
     """
-    if name == "tiny-llava":
-        from vtc.eval.scenes import make_scene, questions
+    if name in EMBEDDED:
+        from vtc.eval.scenes import make_scene, scene_questions
 
-        scene = make_scene(SCENE_SEED)
-        question = next(q for q in questions(scene, 0) if q.family == family)
+        scene = make_scene(CHART_SEED if family == "chart" else SCENE_SEED)
+        question = next(q for q in scene_questions(scene, 0) if q.family == family)
         return scene.image, question.text, question.answer
     from PIL import Image
 
     return Image.open(PHOTO).convert("RGB"), PHOTO_QUESTION, None
+
+
+def sample_video(family: str = "video-order") -> tuple[tuple[Image, ...], str, str]:
+    """Frames of a generated video, a question of one of the families about videos, and its answer."""
+    import random
+
+    from vtc.eval.scenes.video import make_video
+    from vtc.eval.scenes.video_questions import VIDEO_MAKERS
+
+    video = make_video(VIDEO_SEED)
+    question = VIDEO_MAKERS[family](video, random.Random(0))
+    if question is None:
+        raise ValueError(f"The bundled video answers no question of the family {family!r}.")
+    return video.frames, question.text, question.answer

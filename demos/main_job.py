@@ -1,4 +1,4 @@
-"""The main job: ask with and without compression, about a scene and a photograph; leave pictures and reports.
+"""The main job: bundled questions under every method, side by side; leaves sheets of what was kept, and reports.
 
 Run it with ``python -m vtc.demos.main_job [OUT]``.
 """
@@ -12,113 +12,137 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtc.chat import ask
-from vtc.cli.compare import ask_compressed, write_pictures
+import vtc
+from vtc.chat import build_inputs, timed_answer
 from vtc.cli.loading import Loaded, load
 from vtc.cli.output import print_table
+from vtc.cli.values import one_reason
 from vtc.core.budget import Keep
 
-from .embedded import EMBEDDED, PHOTO, PHOTO_QUESTION, sample
+from .app.media import video_inputs
+from .embedded import EMBEDDED, sample, sample_video
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-METHODS = ("vtc-cls", "random", "pool")
-SCENE_KEEPS: tuple[Keep, ...] = (32, 16, 8)
-PHOTO_KEEPS: tuple[Keep, ...] = (0.25, 0.1)
-FAMILIES = ("attribute", "existence", "counting", "reading")
+KEEPS: tuple[Keep, ...] = (0.25, 0.11)
+FAMILIES = ("attribute", "existence", "counting", "spatial", "reading", "chart")
+VIDEO_FAMILIES = ("video-order",)
+LONGEST = 6
 
 
 @dataclass(frozen=True)
 class _Task:
-    """One picture and question for one model."""
+    """A picture or video with a question and its answer."""
 
-    name: str
-    image: Image
+    family: str
+    frames: tuple[Image, ...]
     question: str
     known: str | None
-    keeps: tuple[Keep, ...]
+
+    @property
+    def is_video(self) -> bool:
+        return len(self.frames) > 1
+
+    def inputs(self, loaded: Loaded) -> dict[str, Any]:
+        if self.is_video:
+            return video_inputs(loaded.processor, self.frames, self.question, loaded.model.device)
+        return build_inputs(loaded.processor, [(self.frames, self.question)], loaded.model.device)
+
+    def shown(self, loaded: Loaded) -> Any:
+        """Picture as the model sees it; of a video one frame per temporal patch."""
+        from vtc.viz import seen
+
+        return list(self.frames[::2]) if self.is_video else seen(self.frames[0], loaded.processor)
 
 
 def _tasks(model: str) -> list[_Task]:
-    from PIL import Image
-
-    photo = _Task("photo", Image.open(PHOTO).convert("RGB"), PHOTO_QUESTION, None, PHOTO_KEEPS)
-    if model != "tiny-llava":
-        return [photo]
-    scenes = [_Task(f"scene-{family}", *sample(model, family), SCENE_KEEPS) for family in FAMILIES]
-    return [*scenes, photo]
-
-
-def _run(loaded: Loaded, task: _Task, out: Path) -> list[dict[str, Any]]:
-    """Answer without compression and with every method at every strength; one dict per answer."""
-    plain = ask(loaded.model, loaded.processor, [task.image], task.question, 12)
-    results: list[dict[str, Any]] = [{"method": "none", "keep": None, **plain.to_dict()}]
-    for method in METHODS:
-        for keep in task.keeps:
-            cut = ask_compressed(
-                loaded.model,
-                loaded.processor,
-                [task.image],
-                task.question,
-                method,
-                keep,
-                max_new_tokens=12,
-                options=loaded.options_for(method, {}),
-            )
-            stem = f"{loaded.name}_{task.name}_{method}_{keep}"
-            pictures = write_pictures(out, stem, loaded.processor, [task.image], cut.records)
-            row = {
-                "method": method,
-                "keep": keep,
-                **cut.answer.to_dict(),
-                "before": cut.before,
-                "after": cut.after,
-            }
-            row |= {"report": cut.report.to_dict(), "pictures": [path.name for path in pictures]}
-            results.append(row)
-    for row in results:
-        row.setdefault("before", results[-1]["before"])
-        row.setdefault("after", results[-1]["before"])
-    return results
+    found = []
+    for family in FAMILIES:
+        image, question, known = sample(model, family)
+        found.append(_Task(family, (image,), question, known))
+    if EMBEDDED[model].videos:
+        found += [_Task(family, *sample_video(family)) for family in VIDEO_FAMILIES]
+    return found
 
 
-def _show(loaded: Loaded, task: _Task, results: list[dict[str, Any]]) -> None:
-    title = f"{loaded.name}, {task.name}: {task.question}" + (f"   (right answer: {task.known})" if task.known else "")
+def _row(method: str, keep: Keep | None, answer: Any, before: int, after: int) -> dict[str, Any]:
+    return {"method": method, "keep": keep, **answer.to_dict(), "before": before, "after": after}
+
+
+def _run(loaded: Loaded, task: _Task, out: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Answers without compression and under every method at every strength, and why others have none."""
+    inputs = task.inputs(loaded)
+    plain = timed_answer(loaded.model, loaded.processor, inputs, LONGEST)
+    results: list[dict[str, Any]] = []
+    refused: dict[str, str] = {}
+    records: dict[Keep, dict[str, Any]] = {keep: {} for keep in KEEPS}
+    for method in vtc.list_methods():
+        for keep in KEEPS:
+            try:
+                with vtc.patched(loaded.model, method, keep=keep, processor=loaded.processor) as handle:
+                    answer = timed_answer(loaded.model, loaded.processor, inputs, LONGEST)
+                    record = handle.last.images[0]
+            except (ValueError, TypeError) as error:
+                refused[method] = one_reason(error)
+                continue
+            records[keep][method] = record
+            results.append(_row(method, keep, answer, record.before, record.after))
+    before = results[0]["before"]
+    for keep, found in records.items():
+        _write_sheets(out, f"{loaded.name}_{task.family}_{keep}", task.shown(loaded), found)
+    return [_row("none", None, plain, before, before), *results], refused
+
+
+def _write_sheets(out: Path, stem: str, shown: Any, records: dict[str, Any]) -> None:
+    """Write one sheet of what every method kept, and one of the scores of those that rank."""
+    from vtc.viz import compare, modes
+
+    for mode in ("kept", "scores"):
+        drawn = {name: record for name, record in records.items() if mode in modes(record)}
+        if drawn:
+            compare(shown, drawn, mode).save(out / f"{stem}_{mode}.png")  # type: ignore[arg-type]
+
+
+def _show(loaded: Loaded, task: _Task, results: list[dict[str, Any]], refused: dict[str, str]) -> None:
+    title = f"{loaded.name}, {task.family}: {task.question}   (right answer: {task.known})"
+    columns = ["method", "keep", "visual tokens", "answer", "right", "first token ms", "total ms"]
     rows = [
         (
             r["method"],
             r["keep"],
             f"{r['after']} of {r['before']}",
             r["text"],
+            "yes" if r["exact"] else "no",
             r["first_token_ms"],
             r["total_ms"],
         )
         for r in results
     ]
-    print_table(["method", "keep", "visual tokens", "answer", "first token ms", "total ms"], rows, title)
+    print_table(columns, rows, title)
+    for method, reason in refused.items():
+        print(f"  {method}: not here, {reason}")
 
 
 def main(out: Path) -> None:
-    """Run everything and write pictures and one JSON report per model and picture into ``out``."""
+    """Run everything; write sheets and one JSON report per model and question into ``out``."""
+    from vtc.eval.answering import is_exact
+
     started = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
     for name in EMBEDDED:
         loaded = load(name)
         print(f"\n{name}: {loaded.note}")
         for task in _tasks(name):
-            results = _run(loaded, task, out)
-            report = {
-                "model": name,
-                "note": loaded.note,
-                "question": task.question,
-                "known_answer": task.known,
-            }
-            path = out / f"{name}_{task.name}.json"
-            path.write_text(json.dumps({**report, "answers": results}, indent=2))
-            _show(loaded, task, results)
+            results, refused = _run(loaded, task, out)
+            for row in results:
+                row["exact"] = is_exact(row["text"], task.known or "")
+            report = {"model": name, "note": loaded.note, "question": task.question, "known_answer": task.known}
+            path = out / f"{name}_{task.family}.json"
+            path.write_text(json.dumps({**report, "answers": results, "refused": refused}, indent=2))
+            _show(loaded, task, results, refused)
     written = len(list(out.glob("*.png")))
-    print(f"\n{written} pictures and the JSON reports are in {out}/ ({time.perf_counter() - started:.0f} s).")
+    print(f"\n{written} sheets and the JSON reports are in {out}/ ({time.perf_counter() - started:.0f} s).")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .test_sets import PER_FAMILY
 from .training.loop import Trainer
 from .training.pool import HELD_OUT, fill, write_shard
 from .training.reader import Batch, Pool, Shard, make_batch
@@ -40,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--threads", type=int, default=1, help="CPU threads of the training process")
     options.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    options.add_argument("--final", type=int, default=PER_FAMILY, help="test questions per family at the end")
     options.add_argument("--no-compile", action="store_true", help="start at once, run at half the speed")
     return options
 
@@ -112,6 +114,7 @@ def main(argv: list[str] | None = None) -> None:
     from tqdm import tqdm
 
     from .training.export import export
+    from .training.final import describe_device, finish
 
     torch.set_num_threads(args.threads)
     set_seed(args.seed)
@@ -129,8 +132,14 @@ def main(argv: list[str] | None = None) -> None:
     with tqdm(total=60 * args.minutes, initial=trainer.elapsed, unit="s", unit_scale=True) as bar:
         trainer.run(lambda text: tqdm.write(text), lambda seconds: bar.update(seconds))
     renderer.terminate()
-    facts = export(args.model, work / "checkpoint.pt", args.export or work / "model")
-    accelerator.print(f"exported {args.model} after {facts}")
+    folder = args.export or work / "model"
+    facts = {
+        **export(args.model, work / "checkpoint.pt", folder),
+        "device": describe_device(accelerator.device, args.threads),
+        "start": "" if args.start is None else f"an older {args.start.name}",
+    }
+    accuracy = finish(args.model, folder, work / "log.jsonl", facts, args.final)
+    accelerator.print(f"exported {args.model} after {facts}: {accuracy}")
 
 
 if __name__ == "__main__":

@@ -140,6 +140,13 @@ def ask(
         Empty question.
     """
     inputs = build_inputs(processor, [(images, question)], model.device)
+    return timed_answer(model, processor, inputs, max_new_tokens, warm_up)
+
+
+def timed_answer(
+    model: Any, processor: Any, inputs: dict[str, torch.Tensor], max_new_tokens: int = 32, warm_up: bool = True
+) -> Answer:
+    """Answer one prompt, given as the inputs of ``generate`` with one row; see :func:`ask`."""
     if warm_up:
         new_tokens(model, inputs, 1)
     clock = _Clock()

@@ -6,12 +6,10 @@ import functools
 from dataclasses import dataclass
 
 from PIL import Image
+from vtc.eval.scenes import IMAGE_FAMILIES
 
-from ..embedded import PHOTO, PHOTO_QUESTION, sample
-from .limits import FRAMES
+from ..embedded import PHOTO, PHOTO_QUESTION, sample, sample_video
 from .media import Media
-
-_FAMILIES = ("attribute", "existence", "counting", "reading")
 
 
 @dataclass(frozen=True)
@@ -30,19 +28,13 @@ class Example:
 
 @functools.cache
 def examples() -> tuple[Example, ...]:
-    """Four questions about a generated scene, a photograph, and a camera that moves over it."""
+    """Questions about a generated scene and a chart, a photograph, and a generated video."""
     found = []
-    for family in _FAMILIES:
+    for family in IMAGE_FAMILIES:
         image, question, answer = sample("tiny-llava", family)
-        found.append(Example(Media("image", (image,), "Scene"), question, answer))
+        found.append(Example(Media("image", (image,), "Chart" if family == "chart" else "Scene"), question, answer))
     photo = Image.open(PHOTO).convert("RGB")
     found.append(Example(Media("image", (photo,), "Photo"), PHOTO_QUESTION))
-    found.append(Example(Media("video", _pan(photo), "Video"), PHOTO_QUESTION))
+    frames, question, answer = sample_video()
+    found.append(Example(Media("video", frames, "Video"), question, answer))
     return tuple(found)
-
-
-def _pan(photo: Image.Image) -> tuple[Image.Image, ...]:
-    """Frames of a window that moves from the left of a picture to its right."""
-    width, height = photo.width * 6 // 10, photo.height
-    lefts = [round(i * (photo.width - width) / (FRAMES - 1)) for i in range(FRAMES)]
-    return tuple(photo.crop((left, 0, left + width, height)).resize((width // 2, height // 2)) for left in lefts)

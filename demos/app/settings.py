@@ -13,8 +13,6 @@ from typing import Any, Literal
 from vtc.core.budget import Keep
 from vtc.methods import method_class
 
-from ..embedded import EMBEDDED
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -118,16 +116,9 @@ def _plain(text: str) -> str:
     return re.split(r"(?<=[a-z)])\. ", text, maxsplit=1)[0].rstrip(".") + "."
 
 
-def suited(model: str, method: str) -> dict[str, Any]:
-    """Hyperparameters of a method that suit an embedded model better than the defaults."""
-    wanted = EMBEDDED[model].options if model in EMBEDDED else {}
-    known = method_class(method).options()
-    return {name: value for name, value in wanted.items() if name in known}
-
-
 def settings(model: str, method: str, keep: float, chosen: dict[str, dict[str, Any]]) -> Settings:
     """Read the sidebar; ``chosen`` holds what the user set, by method. A share of 1 stays a share."""
     defaults = {option.name: option.default for option in method_options(method)}
-    options = suited(model, method) | chosen.get(method, {})
+    options = chosen.get(method, {})
     differing = {name: value for name, value in options.items() if name in defaults and value != defaults[name]}
     return Settings(model, method, round(float(keep), 3), differing)

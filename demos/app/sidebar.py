@@ -11,7 +11,7 @@ from vtc.methods import list_methods, method_class
 
 from .errors import readable
 from .models import Shelf
-from .settings import Option, method_options, suited
+from .settings import Option, method_options
 
 FIRST_METHOD = "vtc-cls"
 
@@ -52,7 +52,7 @@ def _build_options(model: gr.Dropdown, method: gr.Dropdown, chosen: gr.State, lo
 
 
 def _form(model: str, method: str, given: dict[str, dict[str, Any]], chosen: gr.State) -> None:
-    values = suited(model, method) | given.get(method, {})
+    values = given.get(method, {})
     for option in method_options(method):
         control = _control(option, values.get(option.name, option.default), f"{model}-{method}-{option.name}")
 

@@ -12,6 +12,9 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+MIDDLE = 2
+"""Decoder layers after which image tokens should know where they lie."""
+
 
 def rms_norm(x: torch.Tensor, norm: Any) -> torch.Tensor:
     """Root-mean-square norm in float32, result in the dtype of ``x``."""
@@ -75,8 +78,8 @@ def decode_slots(
     cos: torch.Tensor,
     sin: torch.Tensor,
     bias: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """Hidden states of the question slots after the decoder.
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hidden states of the question slots after the decoder, and of the prefix in the middle of it.
 
     Parameters
     ----------
@@ -91,7 +94,7 @@ def decode_slots(
 
     Returns
     -------
-    Tensor [B, L - prefix, D]
+    Tensor [B, L - prefix, D], Tensor [B, prefix, D]
     """
     hidden = inputs
     count = len(decoder.layers)
@@ -109,4 +112,6 @@ def decode_slots(
         normed = rms_norm(hidden, layer.post_attention_layernorm)
         mlp = layer.mlp
         hidden = hidden + mlp.down_proj(functional.silu(mlp.gate_proj(normed)) * mlp.up_proj(normed))
-    return rms_norm(hidden, decoder.norm)
+        if i + 1 == MIDDLE:
+            middle = hidden[:, :prefix]
+    return rms_norm(hidden, decoder.norm), middle

@@ -46,4 +46,4 @@ def export(name: str, checkpoint: Path, folder: Path) -> dict[str, Any]:
     settings.bos_token_id = processor.tokenizer.bos_token_id
     model.to(torch.bfloat16).save_pretrained(folder)
     processor.save_pretrained(folder)
-    return {key: state[key] for key in ("step", "samples", "elapsed")}
+    return {"step": state["step"], "samples": state["samples"], "seconds": round(state["elapsed"], 1)}

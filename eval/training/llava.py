@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from .decoder import attend, decode_slots
+from .places import TENTHS
 from .targets import HEADS, PRESENT
 from .vocabulary import LLAVA
 
@@ -89,6 +90,7 @@ class LlavaTrainee(nn.Module):
         vision = model.config.vision_config.hidden_size
         self.dense = nn.Linear(model.config.text_config.hidden_size, sum(n for _, n in HEADS))
         self.present = nn.ModuleList(nn.Linear(vision, PRESENT) for _ in range(2))
+        self.places = nn.Linear(model.config.text_config.hidden_size, 2 * TENTHS)
         # in float32, before anybody turns the module into bfloat16
         every = torch.arange(1 + GRID * GRID + SLOT)
         tables = model.model.language_model.rotary_emb(torch.zeros(1), every[None])
@@ -143,8 +145,8 @@ class LlavaTrainee(nn.Module):
 
     def forward(
         self, pixels: torch.Tensor, slots: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
-        """Logits [B, Q * SLOT, V] of the question slots, dense logits [B, N, C], and [CLS] logits.
+    ) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor], torch.Tensor]:
+        """Logits [B, Q * SLOT, V] of the question slots, dense logits [B, N, C], [CLS] logits, places [B, N, 20].
 
         Parameters
         ----------
@@ -157,8 +159,9 @@ class LlavaTrainee(nn.Module):
         start = embed.weight[BOS].expand(len(pixels), 1, -1)
         inputs = torch.cat([start, features, embed(slots)], dim=1)
         decoder = self.model.model.language_model
-        hidden = decode_slots(decoder, inputs, inputs.shape[1] - slots.shape[1], self.slots, self.cos, self.sin)
-        return self.model.lm_head(hidden), dense, present
+        prefix = inputs.shape[1] - slots.shape[1]
+        hidden, middle = decode_slots(decoder, inputs, prefix, self.slots, self.cos, self.sin)
+        return self.model.lm_head(hidden), dense, present, self.places(middle[:, 1:])
 
 
 def prepare_pixels(pixels: torch.Tensor) -> torch.Tensor:

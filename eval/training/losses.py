@@ -27,6 +27,12 @@ def cross_entropy_of_heads(logits: torch.Tensor, targets: torch.Tensor, empty: f
     return total
 
 
+def place_loss(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Cross entropy of the places of the image tokens: logits [B, N, 2 * TENTHS]."""
+    parts = logits.float().chunk(2, dim=-1)
+    return sum(functional.cross_entropy(p.flatten(0, 1), batch.places[:, i].flatten()) for i, p in enumerate(parts))
+
+
 def answer_loss(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
     """Cross entropy of the answer tokens."""
     where = batch.answers[:, :-1]

@@ -8,7 +8,7 @@ import torch
 
 from .recipe import Recipe
 
-READ_ROW_BY_ROW = ("embed", "lm_head", "dense.", "present.")
+READ_ROW_BY_ROW = ("embed", "lm_head", "dense.", "present.", "places.")
 """Parts of the names of matrices whose rows are looked up or are classes: Muon is not for them."""
 
 

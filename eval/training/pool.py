@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -14,6 +15,7 @@ from PIL import Image
 from vtc.eval.scenes import IMAGE_FAMILIES, TRAIN_SEEDS, Question, Scene, make_scene
 from vtc.eval.scenes.questions import MAKERS
 
+from .places import PLACE, PLACES, place_questions
 from .targets import dense_targets, present_targets
 from .vocabulary import Vocabulary, split_words
 
@@ -58,14 +60,27 @@ def llava_sample(
     """One training scene squeezed to ``side`` x ``side`` pixels, as the processor of tiny-llava does it."""
     scene = make_scene(seed, crowded)
     rng = random.Random(f"train/{seed}")
-    asked = draw_questions(scene, rng, CANDIDATES)
+    dense = dense_targets(scene, grid, grid)
+    asked = with_places(draw_questions(scene, rng, CANDIDATES), dense[0])
     return {
         "pixels": np.asarray(scene.image.resize((side, side), Image.Resampling.BICUBIC)),
-        "dense": dense_targets(scene, grid, grid),
+        "dense": dense,
         "present": present_targets(scene),
         "questions": np.stack([encode_question(q, vocabulary, [], "</s>", slot) for q in asked]),
-        "families": np.array([IMAGE_FAMILIES.index(q.family) for q in asked], np.uint8),
+        "families": family_numbers(asked, IMAGE_FAMILIES),
     }
+
+
+def with_places(asked: list[Question], objects: np.ndarray) -> list[Question]:
+    """Add :data:`PLACES` questions about places, or asked ones again where the scene has fewer."""
+    places = list(itertools.islice(place_questions(objects), PLACES))
+    return asked + places + asked[: PLACES - len(places)]
+
+
+def family_numbers(asked: list[Question], families: tuple[str, ...]) -> np.ndarray:
+    """Index of each question's family: uint8 [Q]; those about places come after all others."""
+    names = [*families, PLACE]
+    return np.array([names.index(q.family) for q in asked], np.uint8)
 
 
 def write_shard(folder: Path, name: str, samples: list[dict[str, np.ndarray]], facts: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from .canvas import CANVAS, HIDDEN, KINDS, PREFIX, TOKENS, canvas_places, kind_index, text_positions, visible_tokens
 from .decoder import attend, decode_slots, rms_norm, rotate
+from .places import TENTHS
 from .qwen_pool import WINDOW
 from .targets import HEADS
 from .vocabulary import QWEN
@@ -39,6 +40,7 @@ class QwenTrainee(nn.Module):
         super().__init__()
         self.model, self.slots = model, slots
         self.dense = nn.Linear(model.config.text_config.hidden_size, sum(n for _, n in HEADS))
+        self.places = nn.Linear(model.config.text_config.hidden_size, 2 * TENTHS)
         row, column = canvas_places()
         reading = (row * CANVAS + column).argsort()  # window order -> reading order
         visible = torch.stack([visible_tokens(kind) for kind in KINDS])
@@ -112,8 +114,8 @@ class QwenTrainee(nn.Module):
 
     def forward(
         self, patches: torch.Tensor, slots: torch.Tensor, kind: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
-        """Logits [B, Q * SLOT, V] of the question slots, and dense logits [B, 100, C].
+    ) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor], torch.Tensor]:
+        """Logits [B, Q * SLOT, V] of the question slots, dense logits [B, 100, C], none, and places [B, 100, 20].
 
         Parameters
         ----------
@@ -130,5 +132,5 @@ class QwenTrainee(nn.Module):
         cos, sin = self.cos[index][:, None], self.sin[index][:, None]
         bias = self.prefix_bias[index][:, None, None]
         prefix = inputs.shape[1] - slots.shape[1]
-        hidden = decode_slots(self.model.model.language_model, inputs, prefix, self.slots, cos, sin, bias)
-        return self.model.lm_head(hidden), dense, present
+        hidden, middle = decode_slots(self.model.model.language_model, inputs, prefix, self.slots, cos, sin, bias)
+        return self.model.lm_head(hidden), dense, present, self.places(middle[:, len(PREFIX) : len(PREFIX) + TOKENS])

@@ -13,15 +13,14 @@ from vtc.eval.scenes import IMAGE_FAMILIES, Question, Scene, make_scene
 from vtc.eval.scenes.video import FRAMES, Video, make_video
 from vtc.eval.scenes.video_questions import VIDEO_FAMILIES, VIDEO_MAKERS
 
-from .pool import CANDIDATES, draw_questions, encode_question
-from .reader import OUTSIDE
+from .places import PLACES
+from .pool import CANDIDATES, draw_questions, encode_question, family_numbers, with_places
+from .reader import OUTSIDE, WINDOW
 from .targets import HEADS, dense_objects, dense_targets
 from .vocabulary import QWEN
 
 CELL = 20
 """Pixels per token and side."""
-WINDOW = 5
-"""Tokens per window and side."""
 SLOT = 18
 """Tokens of one question with its answer, padded."""
 QWEN_FAMILIES = (*IMAGE_FAMILIES, *VIDEO_FAMILIES)
@@ -41,12 +40,12 @@ def image_sample(scene: Scene, asked: list[Question]) -> dict[str, np.ndarray]:
     canvas = np.full((2 * WINDOW * CELL, 2 * WINDOW * CELL, 3), 128, np.uint8)
     canvas[: pixels.shape[0], : pixels.shape[1]] = pixels
     dense = np.full((len(HEADS), 2 * WINDOW, 2 * WINDOW), OUTSIDE, np.uint8)
-    dense[:, :rows, :columns] = dense_targets(scene, rows, columns)
+    dense[:, :rows, :columns] = found = dense_targets(scene, rows, columns)
     return {
         "pixels": np.repeat(_windows(canvas)[:, None], 2, axis=1),
         "dense": dense.reshape(len(HEADS), -1),
         "kind": np.array([rows, columns], np.uint8),
-        **_encoded(asked),
+        **_encoded(with_places(asked, found[0])),
     }
 
 
@@ -61,14 +60,14 @@ def video_sample(video: Video, asked: list[Question]) -> dict[str, np.ndarray]:
         "pixels": pixels.reshape(4, 2, *pixels.shape[1:]),
         "dense": dense.reshape(len(HEADS), -1),
         "kind": np.zeros(2, np.uint8),
-        **_encoded(asked),
+        **_encoded(asked + asked[:PLACES]),
     }
 
 
 def _encoded(asked: list[Question]) -> dict[str, np.ndarray]:
     return {
         "questions": np.stack([encode_question(q, QWEN, BEFORE, "<|im_end|>", SLOT) for q in asked]),
-        "families": np.array([QWEN_FAMILIES.index(q.family) for q in asked], np.uint8),
+        "families": family_numbers(asked, QWEN_FAMILIES),
         "present": np.zeros(0, np.uint8),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .places import token_places
+
 OUTSIDE = 255
 """Mark of a dense target outside the picture."""
+WINDOW = 5
+"""Tokens per window and side of tiny-qwen2_5-vl."""
 
 
 @dataclass
@@ -25,6 +30,8 @@ class Batch:
     slots : LongTensor [B, Q * SLOT]
     answers : BoolTensor [B, Q * SLOT]
         True where the next token is one of an answer.
+    places : LongTensor [B, 2, N]
+        Column and row of the image tokens in tenths, -100 outside of the picture.
     families : ndarray uint8 [B, Q]
     extra : tuple of Tensor
         What a model wants to know beside the pixels.
@@ -35,6 +42,7 @@ class Batch:
     present: torch.Tensor
     slots: torch.Tensor
     answers: torch.Tensor
+    places: torch.Tensor
     families: np.ndarray
     extra: tuple[torch.Tensor, ...] = ()
 
@@ -46,6 +54,7 @@ class Batch:
             self.present.to(device),
             self.slots.to(device),
             self.answers.to(device),
+            self.places.to(device),
             self.families,
             tuple(t.to(device) for t in self.extra),
         )
@@ -77,9 +86,28 @@ def make_batch(shard: Shard, rows: np.ndarray, columns: np.ndarray) -> Batch:
         torch.from_numpy(a["present"][rows].astype(np.float32)),
         torch.from_numpy(slots).flatten(1),
         torch.from_numpy(answers).flatten(1),
+        torch.from_numpy(_places(a, rows)).flatten(2),
         np.take_along_axis(a["families"][rows], columns, 1),
         (torch.from_numpy(a["kind"][rows].astype(np.int64)),) if "kind" in a else (),
     )
+
+
+def _places(arrays: dict[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
+    """Places of the tokens of scenes ``rows``: int64 [B, 2, ...], in the order of the dense targets."""
+    if "kind" not in arrays:
+        grid = token_places(*arrays["dense"].shape[-2:])
+        return np.broadcast_to(grid, (len(rows), *grid.shape)).copy()
+    return np.stack([canvas_grid(tuple(kind)) for kind in arrays["kind"][rows].tolist()])
+
+
+@functools.cache
+def canvas_grid(kind: tuple[int, int]) -> np.ndarray:
+    """Places of the tokens on the canvas of tiny-qwen2_5-vl: int64 [2, 100]; ``kind`` as in a shard."""
+    if kind == (0, 0):
+        return np.tile(token_places(WINDOW, WINDOW).reshape(2, -1), 4)
+    canvas = np.full((2, 2 * WINDOW, 2 * WINDOW), -100, np.int64)
+    canvas[:, : kind[0], : kind[1]] = token_places(*kind)
+    return canvas.reshape(2, -1)
 
 
 class Pool:
@@ -90,10 +118,16 @@ class Pool:
     folders : sequence of Path
     batch, slots : int
         Scenes per batch, questions per scene.
+
+    Attributes
+    ----------
+    weights : ndarray [families + 1] or None
+        How much more often questions of a family are drawn, by number; None: all alike.
     """
 
     def __init__(self, folders: Sequence[Path], batch: int, slots: int) -> None:
         self.folders, self.batch, self.slots = list(folders), batch, slots
+        self.weights: np.ndarray | None = None
         self.shards: dict[Path, Shard] = {}
         self.refresh()
 
@@ -108,6 +142,10 @@ class Pool:
         names = list(self.shards)
         shard = self.shards[names[rng.integers(len(names))]]
         rows = rng.choice(len(shard), self.batch, replace=False)
-        stored = shard.arrays["questions"].shape[1]
-        columns = rng.random((self.batch, stored)).argsort(1)[:, : self.slots]
-        return make_batch(shard, np.sort(rows), columns)
+        rows.sort()
+        families = shard.arrays["families"][rows]
+        # the largest of log(weight) + Gumbel noise are a draw without repetition in proportion to the weights
+        keys = rng.gumbel(size=families.shape)
+        if self.weights is not None:
+            keys += np.log(self.weights)[families]
+        return make_batch(shard, rows, (-keys).argsort(1)[:, : self.slots])

@@ -25,6 +25,8 @@ class Recipe:
         Weight decay; norm to which gradients are cut.
     dense : float
         Weight of the dense targets once questions are asked.
+    settled : float
+        Least weight of a family that is answered rightly; one that is never has 1 more.
     save_every : float
         Seconds between checkpoints, each with an evaluation.
     seed : int
@@ -39,5 +41,6 @@ class Recipe:
     decay: float = 0.02
     clip: float = 1.0
     dense: float = 0.5
+    settled: float = 0.15
     save_every: float = 180.0
     seed: int = 0

@@ -18,14 +18,14 @@ def test_ask_shows_two_answers_and_numbers_follow_keep(open_page):
     left, right = driving.ask(page)
     assert left.replace(" ", "") == "42" and right
     without, cut = driving.numbers(page, "left"), driving.numbers(page, "right")
-    assert without["Visual tokens"] == "64" and cut["Visual tokens"] == "16"
+    assert without["Visual tokens"] == "144" and cut["Visual tokens"] == "36"
     assert driving.count(cut["KV cache"]) < driving.count(without["KV cache"])
     assert "ms" in without["First token"] and "%" in cut["First token"]
     driving.set_keep(page, 0.5)
-    driving.counted(page, "32 of 64")
+    driving.counted(page, "72 of 144")
     driving.ask(page)
     more = driving.numbers(page, "right")
-    assert more["Visual tokens"] == "32"
+    assert more["Visual tokens"] == "72"
     assert driving.count(cut["KV cache"]) < driving.count(more["KV cache"])
     assert page.locator("#kept img").is_visible()
 
@@ -53,7 +53,7 @@ def test_another_method_brings_its_options_and_code(open_page):
     driving.open_tab(page, "Code")
     page.wait_for_function("document.querySelector('#code-python').innerText.includes('seed=7')")
     code = page.locator("#code-python").inner_text()
-    assert "'todre'" in code and "positions='keep'" in code
+    assert "'todre'" in code
     driving.choose(page, "method", "pool")
     page.wait_for_function("document.querySelector('#code-python').innerText.includes(\"'pool'\")")
     assert "seed" not in page.locator("#code-python").inner_text()
@@ -66,14 +66,14 @@ def test_a_click_on_a_patch_tells_its_rank(open_page):
     page.locator("#patches img").wait_for()
     box = page.locator("#patches img").bounding_box()
     page.locator("#patches img").click(position={"x": box["width"] * 0.06, "y": box["height"] * 0.2})
-    page.wait_for_function("document.querySelector('#told').innerText.startsWith('Token 8 ')")
-    assert re.search(r"row 2, column 1.*rank \d+ of 64", page.locator("#told").inner_text())
-    page.locator("#token input").fill("63")  # by keyboard
+    page.wait_for_function("document.querySelector('#told').innerText.startsWith('Token 24 ')")
+    assert re.search(r"row 3, column 1.*rank \d+ of 144", page.locator("#told").inner_text())
+    page.locator("#token input").fill("143")  # by keyboard
     page.locator("#token input").press("Enter")
-    page.wait_for_function("document.querySelector('#told').innerText.startsWith('Token 63 ')")
-    page.locator("#token input").fill("64")
+    page.wait_for_function("document.querySelector('#told').innerText.startsWith('Token 143 ')")
+    page.locator("#token input").fill("144")
     page.locator("#token input").press("Enter")
-    page.get_by_text("this image has tokens 0 to 63").first.wait_for()
+    page.get_by_text("this image has tokens 0 to 143").first.wait_for()
     driving.choose(page, "method", "pool")
     page.get_by_label("Merge groups").click()
     page.locator("#token input").fill("1")
@@ -103,10 +103,10 @@ def test_broken_and_unfit_uploads_are_explained(open_page, tmp_path):
 
 def test_a_video_on_a_model_for_pictures_is_explained(open_page):
     page = open_page()
-    page.locator("#example-5").click()  # chooses the model that takes video
+    page.locator("#example-7").click()  # chooses the model that takes video
     page.wait_for_function("document.querySelector('#model input').value === 'tiny-qwen2_5-vl'")
     driving.ask(page)
-    assert driving.numbers(page, "left")["Visual tokens"] == "120"
+    assert driving.numbers(page, "left")["Visual tokens"] == "100"
     driving.choose(page, "model", "tiny-llava")
     page.get_by_text("takes pictures only").first.wait_for()
 
@@ -116,14 +116,14 @@ def test_two_users_do_not_see_each_other(open_page):
     driving.set_keep(first, 0.5)
     second.locator("#example-2").click()
     driving.choose(second, "method", "pool")
-    driving.counted(first, "32 of 64")
-    driving.counted(second, "16 of 64")
+    driving.counted(first, "72 of 144")
+    driving.counted(second, "36 of 144")
     driving.start(first)
     driving.start(second)  # both at once: the second waits in the queue
     driving.finish(first)
     driving.finish(second)
-    assert driving.numbers(first, "right")["Visual tokens"] == "32"
-    assert driving.numbers(second, "right")["Visual tokens"] == "16"
+    assert driving.numbers(first, "right")["Visual tokens"] == "72"
+    assert driving.numbers(second, "right")["Visual tokens"] == "36"
     assert "vtc-cls" in first.locator("#verdict").inner_text() and "pool" in second.locator("#verdict").inner_text()
     assert "star" in first.locator("#question textarea").input_value()
     assert "how many" in second.locator("#question textarea").input_value()

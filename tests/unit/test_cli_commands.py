@@ -98,7 +98,7 @@ def test_path():
 
 
 @pytest.mark.parametrize(
-    ("model", "tokens", "lattice"), [("tiny-llava", 64, [8, 8]), ("tiny-qwen2_5-vl", 216, [12, 18])]
+    ("model", "tokens", "lattice"), [("tiny-llava", 144, [12, 12]), ("tiny-qwen2_5-vl", 100, [10, 10])]
 )
 def test_inspect(model, tokens, lattice):
     found = json.loads(call("inspect", model, "--json"))
@@ -111,10 +111,10 @@ def test_inspect(model, tokens, lattice):
 def test_run_writes_pictures_and_a_report(tmp_path):
     out = call("run", "--json", "--out", str(tmp_path), "--method", "vtc-cls", "--keep", "16")
     result = json.loads(out)
-    assert result["tokens"] == {"before": 64, "after": 16}
+    assert result["tokens"] == {"before": 144, "after": 16}
     assert result["answers"]["without"]["text"] == result["known_answer"]
     assert result["answers"]["with"]["total_ms"] > 0
-    assert result["options"] == {"positions": "keep"}
+    assert result["options"] == {}
     assert json.loads((tmp_path / "report.json").read_text()) == result
     pictures = [Path(p) for p in result["pictures"]]
     assert [p.name.rsplit("_", 1)[1] for p in pictures] == ["kept.png", "scores.png"]
@@ -133,7 +133,7 @@ def test_run_with_two_images_and_an_option(tmp_path):
     assert result["images"] == files and len(result["pictures"]) == 2
     assert result["tokens"]["after"] * 2 == pytest.approx(result["tokens"]["before"], abs=2)
     assert result["report"]["config"]["seed"] == 4
-    assert "mean nothing" in result["note"]
+    assert "tiny model" in result["note"]
 
 
 def test_run_shows_answers_report_and_the_reason_of_auto(tmp_path):
@@ -147,24 +147,24 @@ def test_a_foreign_folder_goes_through_the_auto_classes(tmp_path):
     words = ["--method", "pool", "--question", "what color is the cup ?", "--json", "--out", str(tmp_path)]
     result = json.loads(call("run", "--model", folder, *words))
     assert result["model"] == "tiny-llava" and result["note"] == "" and result["options"] == {}
-    assert result["tokens"]["before"] == 64
+    assert result["tokens"]["before"] == 144
 
 
 def test_eval_quality(tmp_path):
-    words = ["eval", "quality", "--limit", "8", "--keep", "0.25,8", "--methods", "none,random:seed=2"]
+    words = ["eval", "quality", "--limit", "12", "--keep", "0.25,9", "--methods", "none,random:seed=2"]
     rows = json.loads(call(*words, "--json", "--out", str(tmp_path)))
     assert json.loads((tmp_path / "quality.json").read_text()) == rows
     (base,) = [r for r in rows if (r["method"], r["family"]) == ("none", "all")]
     assert [(r["method"], r["keep"]) for r in rows if r["family"] == "all"] == [
         ("none", None),
         ("random", 0.25),
-        ("random", 8),
+        ("random", 9),
     ]
-    assert [r["retained"] for r in rows if r["family"] == "all"] == [1.0, 0.25, 0.125]
+    assert [r["retained"] for r in rows if r["family"] == "all"] == [1.0, 0.25, 0.0625]
     assert all(r["relative"] == pytest.approx(r["accuracy"] / base["accuracy"]) for r in rows if r["family"] == "all")
     assert {path.suffix for path in tmp_path.iterdir()} >= {".json", ".csv", ".md"}
-    assert all(r["n"] == (8 if r["family"] == "all" else 2) and 0 <= r["accuracy"] <= 1 for r in rows)
-    assert rows[-1]["options"] == {"positions": "keep", "seed": 2}
+    assert all(r["n"] == (12 if r["family"] == "all" else 2) and 0 <= r["accuracy"] <= 1 for r in rows)
+    assert rows[-1]["options"] == {"seed": 2}
     assert "tokens %" in call(*words)
 
 

@@ -28,6 +28,8 @@ from vtc.demos.app.tab_tokens import explain  # noqa: E402
 
 from vtc.methods import list_methods, make_method, method_class  # noqa: E402
 
+PHOTO, VIDEO = 6, 7  # places among the examples
+
 
 @pytest.fixture(scope="module")
 def shelf():
@@ -104,30 +106,25 @@ def test_values_of_the_form_become_hyperparameters():
     chosen = settings("tiny-qwen2_5-vl", "todre", 0.3, {"todre": {"seed": 3, "pivot": "auto"}, "pool": {"x": 1}})
     assert chosen.options == {"seed": 3} and chosen.label == "todre, keep=0.3, seed=3"
     assert settings("tiny-llava", "todre", 1, {}).keep == 1.0
-    assert settings("tiny-llava", "todre", 1, {}).options == method_suited("tiny-llava")
-
-
-def method_suited(model):
-    from vtc.demos.embedded import EMBEDDED
-
-    return dict(EMBEDDED[model].options)
+    assert settings("tiny-llava", "todre", 1, {}).options == {}
 
 
 def test_answers_come_token_by_token_with_times_in_order(shelf):
-    example = examples()[4]
+    example = examples()[PHOTO]
     with shelf.use("tiny-qwen2_5-vl") as loaded:
         inputs = media_inputs(loaded.processor, example.media, example.question)
         partials = list(stream_answer(loaded.model, loaded.processor, inputs, 12))
-    assert partials[-1].done and not any(p.done for p in partials[:-1]) and partials[-1].tokens == 12
+    assert partials[-1].done and not any(p.done for p in partials[:-1]) and 2 <= partials[-1].tokens <= 12
     assert 0 < partials[-1].first < partials[-1].total and partials[-1].rate > 0
     assert all(a.tokens <= b.tokens for a, b in zip(partials, partials[1:], strict=False))
 
 
-def test_closing_a_stream_stops_the_model(shelf):
-    example = examples()[4]
+def test_closing_a_stream_stops_the_model(shelf, monkeypatch):
+    example = examples()[PHOTO]
     with shelf.use("tiny-qwen2_5-vl") as loaded:
         inputs = media_inputs(loaded.processor, example.media, example.question)
         steps = []
+        monkeypatch.setattr(loaded.model.generation_config, "eos_token_id", None)  # or it stops by itself
         hook = loaded.model.get_decoder().register_forward_hook(lambda *_: steps.append(1))
         stream = stream_answer(loaded.model, loaded.processor, inputs, 60, warm_up=False)
         next(stream)
@@ -158,7 +155,7 @@ def test_both_answers_and_what_was_kept(shelf):
 
 
 def test_a_look_at_a_video_has_a_picture_for_every_temporal_patch(shelf):
-    example = examples()[5]
+    example = examples()[VIDEO]
     with shelf.use("tiny-qwen2_5-vl") as loaded:
         chosen = settings("tiny-qwen2_5-vl", "random", 0.5, {})
         found = look(loaded, chosen, example.media, "?")
@@ -182,7 +179,7 @@ def test_every_method_shows_something_or_says_why_not(shelf):
             assert explain(found.record, 5).startswith("**Token 5** (row 1, column 6): ")
 
 
-@pytest.mark.parametrize(("model", "example"), [("tiny-llava", 0), ("tiny-qwen2_5-vl", 5)])
+@pytest.mark.parametrize(("model", "example"), [("tiny-llava", 0), ("tiny-qwen2_5-vl", VIDEO)])
 def test_the_code_runs_as_it_stands(tmp_path, model, example):
     chosen = settings(model, "todre", 0.25, {"todre": {"seed": 3}})
     media, question = examples()[example].media, "what color is the 'star' ?"

@@ -6,14 +6,16 @@ import random
 import numpy as np
 import pytest
 import torch
-from vtc.eval.scenes import TRAIN_SEEDS, make_scene
+from vtc.eval.scenes import IMAGE_FAMILIES, TRAIN_SEEDS, make_scene
 from vtc.eval.scenes.video import make_video
 from vtc.eval.train_tiny import parser
 from vtc.eval.training.export import export
+from vtc.eval.training.final import describe_device, finish
 from vtc.eval.training.loop import Trainer
+from vtc.eval.training.places import place_questions, token_places
 from vtc.eval.training.pool import HELD_OUT, draw_questions, encode_question, fill
 from vtc.eval.training.qwen_pool import BEFORE, SLOT, draw_video_questions, image_sample, video_sample
-from vtc.eval.training.reader import Pool, Shard, make_batch
+from vtc.eval.training.reader import Pool, Shard, canvas_grid, make_batch
 from vtc.eval.training.recipe import Recipe
 from vtc.eval.training.specs import SPECS
 from vtc.eval.training.targets import HEADS, dense_targets
@@ -55,7 +57,7 @@ def test_llava_training_pass_equals_the_model(llava, tmp_path):
     fill(tmp_path, LLAVA_SPEC.sample, 0, 1, 2)
     shard = Shard(tmp_path / "shard-00000")
     batch = make_batch(shard, np.arange(2), np.tile(np.arange(3), (2, 1)))
-    logits, dense, present = LLAVA_SPEC.trainee(model, 3)(LLAVA_SPEC.prepare(batch.pixels), batch.slots)
+    logits, dense, present, places = LLAVA_SPEC.trainee(model, 3)(LLAVA_SPEC.prepare(batch.pixels), batch.slots)
     assert dense.shape == (2, 144, sum(n for _, n in HEADS)) and len(present) == 2
     logits = logits.unflatten(1, (3, -1))
     for row in range(2):
@@ -109,7 +111,7 @@ def test_qwen_training_pass_equals_the_model_on_a_video(qwen):
 def _qwen_logits(model, sample, slots):
     trainee = QWEN_SPEC.trainee(model, slots)
     patches = QWEN_SPEC.prepare(torch.from_numpy(sample["pixels"])[None])
-    ids = torch.from_numpy(sample["questions"][:, :-1].astype(np.int64)).flatten()[None]
+    ids = torch.from_numpy(sample["questions"][:slots, :-1].astype(np.int64)).flatten()[None]
     kind = torch.from_numpy(sample["kind"].astype(np.int64))[None]
     return trainee(patches, ids, kind)[0][0].unflatten(0, (slots, -1))
 
@@ -198,6 +200,27 @@ def test_training_resumes_and_exports(tmp_path):
     assert int((inputs["input_ids"] == LLAVA.tokens["<image>"]).sum()) == 144
     assert model.generate(**inputs, max_new_tokens=2).shape[1] > inputs["input_ids"].shape[1]
 
+    facts |= {"device": describe_device(torch.device("cpu"), 2), "start": ""}
+    accuracy = finish("tiny-llava", tmp_path / "model", tmp_path / "log.jsonl", facts, each=2)
+    last = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
+    assert last["step"] == 12 and last["accuracy"] == accuracy and "threads" in last["device"]
+    assert set(last["blank"]) == set(accuracy) == {*IMAGE_FAMILIES, "all"} and last["test_questions_per_family"] == 2
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "# tiny-llava" in card and "12 steps" in card and "2 threads" in card and "| blank |" in card
+
+
+def test_positions_vary_as_after_a_cut_that_renumbers():
+    trainee = LLAVA_SPEC.trainee(LLAVA_SPEC.model(), 2)
+    usual = trainee.cos.clone()
+    rng, moved = np.random.default_rng(0), 0
+    for _ in range(40):
+        trainee.vary(rng)
+        moved += not torch.equal(trainee.cos, usual)
+        assert torch.equal(trainee.cos[0], usual[0]) and torch.equal(trainee.cos[-14:], trainee.cos[-28:-14])
+    assert 5 < moved < 25
+    trainee.vary(None)
+    assert torch.equal(trainee.cos, usual)
+
 
 def test_a_warm_start_copies_what_fits():
     old, new = perturbed(LLAVA_SPEC.model()), LLAVA_SPEC.model()
@@ -214,3 +237,25 @@ def test_options_of_the_script():
     assert args.minutes == 5 and args.start is None
     with pytest.raises(SystemExit):
         parser().parse_args(["--model", "tiny-lava"])
+
+
+def test_places_are_tenths_of_the_picture_and_follow_the_objects():
+    grid = token_places(8, 10)
+    assert grid.shape == (2, 8, 10) and grid[0, 3].tolist() == list(range(10)) and grid[1, :, 0].tolist()[-1] == 9
+    objects = np.zeros((10, 10), np.uint8)
+    objects[2:4, 7:9] = 1  # red circle
+    objects[0, 0] = objects[9, 9] = 2  # two green circles
+    (question,) = place_questions(objects)
+    assert question.text == "value of the red circle ?" and question.answer == "83"
+    canvas = canvas_grid((8, 10)).reshape(2, 10, 10)
+    assert np.array_equal(canvas[:, :8], grid) and (canvas[:, 8:] == -100).all()
+    assert np.array_equal(canvas_grid((0, 0))[:, :25], token_places(5, 5).reshape(2, -1))
+
+
+def test_what_is_not_known_is_drawn_more_often(tmp_path):
+    fill(tmp_path, LLAVA_SPEC.sample, 0, 1, 30)
+    pool = Pool([tmp_path], 24, 8)
+    spatial, rng = IMAGE_FAMILIES.index("spatial"), np.random.default_rng(0)
+    alike = np.mean([(pool.draw(rng).families == spatial).mean() for _ in range(20)])
+    pool.weights = np.where(np.arange(len(IMAGE_FAMILIES) + 1) == spatial, 5.0, 1.0)
+    assert np.mean([(pool.draw(rng).families == spatial).mean() for _ in range(20)]) > 1.5 * alike

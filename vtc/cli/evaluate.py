@@ -54,8 +54,7 @@ def quality(
     bench = Benchmark(loaded.model, loaded.processor, limit, seed, batch=batch, model_name=loaded.name)
     rows: list[Row] = []
     for method, strength, given in todo:
-        options = {} if method in _UNPATCHED else loaded.options_for(method, given)
-        rows += bench.run(method, strength, options)
+        rows += bench.run(method, strength, given)
     data = [row.to_dict() for row in rows]
     if out is not None:
         write_all(rows, out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +13,12 @@ from .values import nearest, one_reason
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model with its processor; ``note`` and ``options`` are those of an embedded model."""
+    """A model with its processor; ``note`` is that of an embedded model."""
 
     name: str
     model: Any
     processor: Any
     note: str = ""
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def options_for(self, method: str, given: dict[str, Any]) -> dict[str, Any]:
-        """Options of the user on top of those that suit the model, as far as the method has them."""
-        from vtc.methods import method_class
-
-        known = tuple(self.options) if method == "auto" else method_class(method).options()
-        return {name: value for name, value in self.options.items() if name in known} | given
 
 
 def load(name: str, device: str = "auto") -> Loaded:
@@ -54,8 +46,7 @@ def load(name: str, device: str = "auto") -> Loaded:
 
         torch.set_num_threads(1)  # too small to gain from more threads, which only wait for one another
         model, processor = load_embedded(name)
-        entry = EMBEDDED[name]
-        return Loaded(name, model.to(_device(device)), processor, entry.note, entry.options)
+        return Loaded(name, model.to(_device(device)), processor, EMBEDDED[name].note)
     _check_exists(name, list(EMBEDDED))
     _check_is_vlm(name)
     from transformers import AutoModelForImageTextToText, AutoProcessor

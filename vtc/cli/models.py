@@ -17,10 +17,7 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON only
     families = [
         {"family": a.family, "model_types": list(a.model_types), "notes": a.notes or None} for a in list_adapters()
     ]
-    embedded = [
-        {"name": e.name, "summary": e.summary, "path": None if e.path is None else str(e.path)}
-        for e in EMBEDDED.values()
-    ]
+    embedded = [{"name": e.name, "summary": e.summary, "path": str(e.path)} for e in EMBEDDED.values()]
     if as_json:
         print_json({"families": families, "embedded": embedded})
         return

@@ -22,10 +22,7 @@ def path(
         raise ValueError(
             f"Nothing embedded is called {name!r}.{nearest(name, list(places))} Choose: {', '.join(places)}."
         )
-    found = places[name]
-    if found is None:
-        raise ValueError(f"{name!r} is built in code and lies in no folder; `vtc run --model {name}` uses it.")
     if as_json:
-        print_json({"name": name, "path": str(found)})
+        print_json({"name": name, "path": str(places[name])})
     else:
-        typer.echo(str(found))
+        typer.echo(str(places[name]))

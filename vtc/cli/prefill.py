@@ -26,8 +26,7 @@ def prefill(loaded: Loaded, method: str, keep: Keep, image: Image, question: str
     from vtc.chat import build_inputs
 
     inputs = build_inputs(loaded.processor, [([image], question)], loaded.model.device)
-    options = loaded.options_for(method, {})
-    with vtc.patched(loaded.model, method, keep=keep, processor=loaded.processor, **options) as handle:
+    with vtc.patched(loaded.model, method, keep=keep, processor=loaded.processor) as handle:
         with torch.no_grad():
             loaded.model(**inputs)
         if handle.last is None:

@@ -55,7 +55,6 @@ def run(
     from .loading import load
 
     loaded = load(model, device)
-    options = loaded.options_for(method, options)
     plain = ask(loaded.model, loaded.processor, job.images, job.question, max_new_tokens)
     cut = ask_compressed(
         loaded.model, loaded.processor, job.images, job.question, method, strength, max_new_tokens, options

@@ -58,7 +58,7 @@ def run(
     from vtc.eval.lmms import runner
     from vtc.eval.lmms.failure import EvaluationError
 
-    args, fitting = _model_args(model, base, model_args, device, batch)
+    args = _model_args(model, base, model_args, device, batch)
     ours = [name for name in names if name.split("_")[0] == "vtc"]
     include = [str(path) for path in include_path or []]
     if ours:
@@ -67,7 +67,7 @@ def run(
         include.append(str(folder(max(limit or 0, _NUMBER), seed)))
     sweep = runner.Plan(
         args,
-        _settings(lines, config or [], fitting),
+        _settings(lines, config or []),
         names,
         include,
         defaults=len(ours) < len(names) and not include_path,
@@ -107,36 +107,28 @@ def _need_lmms_eval() -> None:
         logger.add(sys.stderr, level="ERROR")
 
 
-def _model_args(
-    model: str, base: str | None, further: str, device: str, batch: int
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Arguments of the base class, and options that suit an embedded model."""
+def _model_args(model: str, base: str | None, further: str, device: str, batch: int) -> dict[str, Any]:
+    """Arguments of the base class."""
     from lmms_eval.utils import simple_parse_args_string
 
     from vtc.demos.embedded import EMBEDDED
 
     args: dict[str, Any] = {"pretrained": model, "batch_size": batch}
-    fitting: dict[str, Any] = {}
     if model in EMBEDDED:
         from vtc.eval.lmms.embedded import arguments
 
-        args, fitting = {**args, **arguments(model)}, EMBEDDED[model].options
+        args |= arguments(model)
     if base is not None:
         args["base"] = base
     if device != "auto":
         args["device"] = device
-    return {**args, **simple_parse_args_string(further)}, fitting
+    return {**args, **simple_parse_args_string(further)}
 
 
-def _settings(lines: Any, configs: list[Path], fitting: dict[str, Any]) -> list[Any]:
+def _settings(lines: Any, configs: list[Path]) -> list[Any]:
     from vtc.eval.lmms.arguments import Settings
-    from vtc.methods import method_class
 
-    found = []
-    for method, keep, options in lines:
-        known = () if method in ("none", "auto") else method_class(method).options()
-        suited = {name: value for name, value in fitting.items() if name in known}
-        found.append(Settings(method, keep, suited | options).check())
+    found = [Settings(method, keep, options).check() for method, keep, options in lines]
     return found + [Settings(config=str(path)).check() for path in configs]
 
 
