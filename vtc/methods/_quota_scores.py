@@ -58,7 +58,7 @@ def checked_scores(scores: Any, where: str = "frame_scores") -> Tensor:
         values = torch.as_tensor(scores, dtype=torch.float64).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
-            f"{where} is a {type(scores).__name__} that does not make a vector of numbers ({error}); pass one score per "
+            f"{where} is a {type(scores).__name__} that is no vector of numbers ({error}); pass one score per "
             "frame: a list of floats or a tensor [T]."
         ) from error
     if values.ndim != 1:
