@@ -16,18 +16,18 @@ ON_GRIDS = ("bilinear", "average", "separable")
 """Operators whose result is a grid again; the others give a plain list of rows."""
 
 
-def resize(frames: Tensor, size: tuple[int, int], operator: str) -> Tensor:
+def resize(frames: Tensor, size: tuple[int, int], operator: str, lead: int | None = None) -> Tensor:
     """Frames ``[F, H, W, C]`` as ``[F, h * w, C]``.
 
     ``"bilinear"`` (v1 of the code): half-pixel centres, no anti-aliasing. ``"average"`` (v2): adaptive average pooling.
     ``"separable"`` (v5): every row is merged from W to w tokens, then every one of the w columns from H to h; rows and
-    columns of the result do not stand for places any more.
+    columns of the result do not stand for places any more, and only the first ``lead`` channels decide who merges.
     """
     count, height, width, dim = frames.shape
     h, w = size
     if operator == "separable":
-        across = merge_down(frames.reshape(-1, width, dim), w).view(count, height, w, dim)
-        down = merge_down(across.transpose(1, 2).reshape(-1, height, dim), h)
+        across = merge_down(frames.reshape(-1, width, dim), w, lead).view(count, height, w, dim)
+        down = merge_down(across.transpose(1, 2).reshape(-1, height, dim), h, lead)
         return down.view(count, w, h, dim).transpose(1, 2).reshape(count, h * w, dim)
     channels = frames.permute(0, 3, 1, 2).contiguous()
     if operator == "bilinear":
@@ -42,14 +42,15 @@ def spread_indices(n: int, count: int) -> Tensor:
     return torch.linspace(0, n - 1, count).long()
 
 
-def shrink(rows: Tensor, count: int, operator: str) -> Tensor:
+def shrink(rows: Tensor, count: int, operator: str, lead: int | None = None) -> Tensor:
     """Frames of rows ``[F, N, C]`` as ``[F, count, C]``, without a grid.
 
-    ``"pick"`` (v3) takes rows at even distances, ``"merge"`` (v4) runs rounds of ToMe; its order is not that of places.
+    ``"pick"`` (v3) takes rows at even distances. ``"merge"`` (v4) runs rounds of ToMe: the order is not that of places,
+    and only the first ``lead`` channels decide who merges.
     """
     if operator == "pick":
         return rows[:, spread_indices(rows.shape[1], count).to(rows.device)]
-    return merge_down(rows, count)
+    return merge_down(rows, count, lead)
 
 
 def centres(old: int, new: int) -> Tensor:

@@ -117,12 +117,13 @@ def match_every(metric: Tensor, every: int) -> Merge:
     return Merge(torch.nn.functional.pad(target, (0, n - groups * every), value=-1), groups)
 
 
-def merge_down(x: Tensor, count: int) -> Tensor:
+def merge_down(x: Tensor, count: int, lead: int | None = None) -> Tensor:
     """Rounds of plain means until ``count`` rows are left: ``[B, N, D] -> [B, count, D]``.
 
-    Every round forgets how many tokens a row stands for, as the published code does.
+    Every round forgets how many tokens a row stands for, as the published code does. Only the first ``lead`` channels
+    (None: all) decide who merges.
     """
     while x.shape[1] > count:
         n = x.shape[1]
-        x = match(x, min(n - count, n // 2)).mean(x)
+        x = match(x[..., :lead], min(n - count, n // 2)).mean(x)
     return x

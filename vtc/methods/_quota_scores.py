@@ -72,3 +72,76 @@ def checked_scores(scores: Any, where: str = "frame_scores") -> Tensor:
                 "(shift or clip what a model returns as logits or cosines first)."
             )
     return values
+
+
+def plain_scores(scores: Any) -> Any:
+    """Scores as a user may give them, checked, as JSON-ready lists: None, ``"uniform"``, floats or lists of floats.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`checked_scores`, or another word than "uniform".
+    """
+    if scores is None or (isinstance(scores, str) and scores == "uniform"):
+        return scores
+    if isinstance(scores, str):
+        raise ValueError(f"frame_scores={scores!r} is not known; the only word is 'uniform', else pass numbers.")
+    if isinstance(scores, (list, tuple)) and len(scores) and not all(_is_number(s) for s in scores):
+        return [checked_scores(s, f"frame_scores[{i}]").tolist() for i, s in enumerate(scores)]
+    return checked_scores(scores).tolist()
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) or (isinstance(value, Tensor) and value.ndim == 0)
+
+
+def clip_scores(given: Any, clip: int, clips: int) -> Tensor | None:
+    """Scores of one clip of a batch, None for ``"uniform"``.
+
+    Raises
+    ------
+    ValueError
+        There are not as many vectors as clips.
+    """
+    if isinstance(given, str):
+        return None
+    several = bool(len(given)) and not _is_number(given[0])
+    vectors = list(given) if several else [given]
+    if len(vectors) != clips:
+        what = f"a list of {len(vectors)} vectors" if several else "one vector of scores"
+        raise ValueError(
+            f"{what} for a batch with {clips} videos: pass a list with one vector per video, in order of rows and of "
+            "places in the prompt (a row with images and no video counts as one video)."
+        )
+    return checked_scores(vectors[clip], f"frame_scores[{clip}]" if several else "frame_scores")
+
+
+def per_part(scores: Tensor, parts: int, joined: int) -> Tensor:
+    """Bring scores of frames to the frames the model tells apart: the best of ``joined`` neighbours.
+
+    Parameters
+    ----------
+    scores : Tensor [T]
+    parts : int
+        Frames, or temporal patches, the encoder made.
+    joined : int
+        Frames per temporal patch (2 for Qwen2-VL); the processor repeats the last frame to fill the last one.
+
+    Returns
+    -------
+    Tensor [parts]
+
+    Raises
+    ------
+    ValueError
+        Neither one score per part nor one per frame.
+    """
+    if len(scores) == parts:
+        return scores
+    if joined > 1 and -(-len(scores) // joined) == parts:
+        missing = parts * joined - len(scores)
+        return torch.cat([scores, scores[-1:].expand(missing)]).view(parts, joined).amax(1)
+    also = f" (or {parts * joined}, one per frame: the encoder joins {joined})" if joined > 1 else ""
+    raise ValueError(
+        f"{len(scores)} scores for a video of {parts} frames{also}: score the frames that were sampled, in their order."
+    )
