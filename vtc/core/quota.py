@@ -29,12 +29,12 @@ def frame_weights(scores: Tensor, exponent: float = 2.0, sizes: Tensor | None = 
     -------
     Tensor [T] fp64, sum 1
     """
-    scaled = 100.0 * scores.double()
-    top = float(scaled.max())
+    scores = scores.double()
+    top = float(scores.max())
     if top == 0.0:
-        scaled, top = torch.ones_like(scaled), 1.0
+        scores, top = torch.ones_like(scores), 1.0
     # a power of two changes no digit, and keeps squares of tiny or huge scores in range
-    raised = torch.ldexp(scaled, torch.tensor(-math.frexp(top)[1])) ** exponent
+    raised = (100.0 * (scores / math.ldexp(0.5, math.frexp(top)[1]))) ** exponent
     if sizes is not None and bool((sizes != sizes[0]).any()):
         raised = raised * sizes.double()
     return raised / raised.sum()

@@ -39,23 +39,24 @@ class Move:
 
 @dataclass(frozen=True)
 class Placement:
-    """All moves of a clip; ``keep`` LongTensor [K] are its used slots, ascending."""
+    """All moves of a clip; ``stay`` rows are left alone; ``keep`` LongTensor [K] are all used slots, ascending."""
 
     moves: list[Move]
+    stay: Tensor
     keep: Tensor
 
     @classmethod
     def of(cls, moves: list[Move], extra: list[Tensor]) -> Placement:
         """Placement of these moves and of rows that stay as they are."""
-        return cls(moves, torch.cat([*(m.target for m in moves), *extra]).sort().values)
+        stay = torch.cat(extra)
+        return cls(moves, stay, torch.cat([*(m.target for m in moves), stay]).sort().values)
 
     def groups(self, n: int) -> Tensor:
         """Position in ``keep`` that each of ``n`` rows went to, -1 for none: LongTensor [n]."""
         slot = torch.full((n,), -1, dtype=torch.long)
         slot[self.keep] = torch.arange(len(self.keep))
-        out = slot.clone()
-        for m in self.moves:
-            out[m.source] = -1
+        out = torch.full((n,), -1, dtype=torch.long)
+        out[self.stay] = slot[self.stay]
         for m in self.moves:
             out[m.source] = slot[m.target[m.cell]]
         return out

@@ -14,7 +14,7 @@ from ..core.resample import OPERATORS
 from ..core.stage import FrameGrids, ModelFacts, Projector, Selection, Stage, View
 from ._quota_frames import Frame, frames_of
 from ._quota_plan import move_rows, place, place_unpooled, rows_of_unpooled
-from ._quota_scores import FrameScores, clip_scores, per_part, plain_scores
+from ._quota_scores import FrameScorer, FrameScores, clip_scores, per_part, plain_scores
 from .base import Method, check_choice
 
 Cap = Literal["auto", "none", "official", "fill"]
@@ -36,10 +36,12 @@ class Quota(Method):
         frames). Newlines come on top. The published "same budget, more frames" of 64 x 196 tokens for 96 frames is
         ``keep=64 / 96`` or ``keep=12544``. ``keep=1.0`` changes nothing, whatever the scores.
     frame_scores : "uniform", Tensor [T], list of float, or list of vectors
-        Finite numbers >= 0, one per sampled frame; one vector per video of a batch. All zero counts as uniform. Where
-        the encoder joins two frames (Qwen2-VL) the better one counts; one score per pair is accepted as well.
+        Finite numbers >= 0, one per sampled frame; one vector per video of a batch. All zero counts as uniform; a
+        single frame needs none. Where the encoder joins two frames (Qwen2-VL) the better one counts; one score per
+        pair is accepted as well.
     scorer : callable, optional
-        Asked for scores before the encoder of a call runs, when ``frame_scores`` is None.
+        Asked for scores before the encoder of a call runs, when ``frame_scores`` is None; see
+        :class:`~vtc.methods._quota_scores.FrameScorer`. Not saved with a configuration.
     query : str, optional
         The question, for the scorer.
     operator : {"auto", "bilinear", "average", "pick", "merge", "separable"}
@@ -70,7 +72,7 @@ class Quota(Method):
     summary: ClassVar[str] = "tokens per frame by query scores, frames resampled (long video; needs frame_scores)"
     paper: ClassVar[str] = "2503.08689"
     frame_scores: FrameScores | None = None
-    scorer: Any = None
+    scorer: FrameScorer | None = None
     query: str | None = None
     operator: Literal["auto", "bilinear", "average", "pick", "merge", "separable"] = "auto"
     exponent: float = 2.0
@@ -167,6 +169,8 @@ class Quota(Method):
 
     def _scores(self, view: View, frames: int) -> Tensor:
         given = self.frame_scores if self.frame_scores is not None else view.scored
+        if given is None and frames == 1:
+            given = "uniform"  # a single frame gets the whole budget whatever its score
         if given is None:
             raise ValueError(
                 "quota needs a score per frame: vtc.patch(model, 'quota', frame_scores=...), or a scorer=..., or `with "
