@@ -276,6 +276,7 @@ def test_a_scorer_is_asked_once_per_call(setup):
         logits, _ = run(model, inputs)
         assert torch.equal(logits, expected) and len(scorer.asked) == 1
         assert {"input_ids", "pixel_values_videos", "video_grid_thw"} <= scorer.asked[0]
+        assert handle.report().to_dict()["seconds"]["score"] > 0
         with torch.no_grad():
             close(model(**inputs).logits[:, -1], expected[:, 0])
         assert len(scorer.asked) == 2

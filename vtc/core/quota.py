@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 
 import torch
 from torch import Tensor
@@ -89,14 +90,16 @@ def fill(weights: Tensor, budget: int, least: Tensor, most: Tensor) -> Tensor:
     # tokens as a function of the level are piecewise linear; between two bends one division finds the level
     bends = torch.cat([least / weights, most / weights])
     bends = bends[bends.isfinite()].unique()
-    totals = (bends[:, None] * weights).clamp(least, most).sum(1)
-    behind = int((totals < budget).sum())
+
+    def total(bend: int) -> float:
+        return float((bends[bend] * weights).clamp(least, most).sum())
+
+    behind = bisect_left(range(len(bends)), budget, key=total)
     if behind in (0, len(bends)):  # the lower bounds take it all, or every frame is full
         level = bends[min(behind, len(bends) - 1)]
     else:
-        low, high = bends[behind - 1], bends[behind]
-        part = (budget - totals[behind - 1]) / (totals[behind] - totals[behind - 1])
-        level = low + part * (high - low)
+        low, high = total(behind - 1), total(behind)
+        level = bends[behind - 1] + (budget - low) / (high - low) * (bends[behind] - bends[behind - 1])
     return (level * weights).clamp(least, most)
 
 

@@ -69,6 +69,8 @@ def match(metric: Tensor, remove: int, class_token: bool = False, distill_token:
     batch, n, _ = metric.shape
     device = metric.device
     remove = max(0, min(remove, (n - class_token - distill_token) // 2))
+    if remove == 0:  # without a merge nothing moves either
+        return Merge(torch.arange(n, device=device).expand(batch, -1), n)
     best, partner = _partners(metric, class_token, distill_token)
     order = best.argsort(dim=1, descending=True, stable=True)
     merged, stay = order[:, :remove], order[:, remove:]
@@ -89,17 +91,20 @@ def match(metric: Tensor, remove: int, class_token: bool = False, distill_token:
 
 def _partners(metric: Tensor, class_token: bool, distill_token: bool) -> tuple[Tensor, Tensor]:
     """Similarity and index of the most similar odd token of every even one: both ``[B, ceil(N / 2)]``."""
-    unit = metric / metric.norm(dim=-1, keepdim=True)
+    unit = _unit(metric)
     similar = unit[:, 0::2] @ unit[:, 1::2].transpose(1, 2)
     if class_token:
         similar[:, 0] = -torch.inf
     if distill_token:
         similar[..., 0] = -torch.inf
-    if similar.shape[2] == 0:  # a single token has no partner
-        empty = similar.new_zeros(similar.shape[:2])
-        return empty, empty.long()
     best = similar.max(dim=2)
     return best.values, best.indices
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Rows of length 1, at least in fp32; zeros stay zeros."""
+    x = x if x.dtype == torch.float64 else x.float()
+    return x / x.norm(dim=-1, keepdim=True).clamp_min(1e-12)
 
 
 def match_every(metric: Tensor, every: int) -> Merge:
@@ -109,7 +114,7 @@ def match_every(metric: Tensor, every: int) -> Merge:
     """
     batch, n, dim = metric.shape
     groups = n // every
-    unit = metric / metric.norm(dim=-1, keepdim=True)
+    unit = _unit(metric)
     blocks = unit[:, : groups * every].view(batch, groups, every, dim)
     nearest = (blocks[:, :, :-1].reshape(batch, -1, dim) @ blocks[:, :, -1].transpose(1, 2)).argmax(2)
     own = torch.arange(groups, device=metric.device).expand(batch, -1)[..., None]

@@ -130,7 +130,10 @@ class DecoderEngine:
         self.entrance.note_past(call, kwargs, batch, length)
         call.records = [self.adapter.scattered(record, call.inputs) for record in call.records]
         call.groups = locate(call, batch)
-        call.scored = self.owner.scored()
+        asked = self.owner.scoring.scored()
+        if asked is not None:
+            call.scored = asked.scores
+            call.clock.include(asked.clock)
         call.clock.start("select")
         for stage in self.first:
             merged = run_stage(call, stage, 0, embeds, None, self.owner.row_state)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from vtc.adapters import Adapter
 
@@ -95,6 +95,8 @@ class Handle:
     def frame_scores(self, scores: FrameScores) -> Iterator[None]:
         """Use these scores of frames inside the ``with`` block, whatever was given to :func:`vtc.patch`.
 
+        They hold for every thread that runs the model meanwhile (streaming generates in one of its own).
+
         Parameters
         ----------
         scores : Tensor [T], list of float, list of vectors, or "uniform"
@@ -124,10 +126,6 @@ class Handle:
         finally:
             for m, old in zip(takers, before, strict=True):
                 m.frame_scores = old
-
-    def scored(self) -> list[Tensor] | None:
-        """What a scorer gave for the call that is running in this thread, None without one."""
-        return self.scoring.scored()
 
     def of(self, model: nn.Module) -> Handle:
         """Handle of ``model``: its own after ``deepcopy``."""

@@ -6,15 +6,27 @@ import functools
 import types
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..methods.base import Method
+from .clock import Clock
 
-SCORED: ContextVar[Mapping[int, tuple[str, list[Tensor]]] | None] = ContextVar("vtc_scored", default=None)
-"""By handle: which call asked, ``"generate"`` or ``"forward"``, and what the scorer said."""
+
+@dataclass(frozen=True)
+class Scored:
+    """What a scorer said, to whom (``"generate"`` or ``"forward"``), and how long it took."""
+
+    caller: str
+    scores: list[Tensor]
+    clock: Clock
+
+
+SCORED: ContextVar[Mapping[int, Scored] | None] = ContextVar("vtc_scored", default=None)
+"""Of the calls that are running in this thread, by handle."""
 
 
 class Scoring:
@@ -27,29 +39,32 @@ class Scoring:
         self.model, self.owner = model, owner
         self.methods: list[Any] = [m for m in methods if hasattr(m, "scorer")]
         self.handles: list[Any] = []
+        self.wrapped = False
 
     def install(self) -> None:
         """Watch the model, if any of its methods takes a scorer."""
         if not self.methods:
             return
-        if hasattr(type(self.model), "generate"):
+        if hasattr(type(self.model), "generate") and "generate" not in self.model.__dict__:
             # bound to the instance: deepcopy rebinds it, `del` restores the class's method
             wrapped = _wrap(type(self.model).generate, self)  # type: ignore[attr-defined]
             self.model.__dict__["generate"] = types.MethodType(wrapped, self.model)
-        pre = self.model.register_forward_pre_hook(self._enter, with_kwargs=True)
+            self.wrapped = True
+        # first of all: a scorer that runs the model must be done before the call is noted
+        pre = self.model.register_forward_pre_hook(self._enter, with_kwargs=True, prepend=True)
         self.handles += [pre, self.model.register_forward_hook(self._leave, always_call=True)]
 
     def remove(self) -> None:
         """Undo :meth:`install`."""
         while self.handles:
             self.handles.pop().remove()
-        if self.methods:
+        if self.wrapped:
             self.model.__dict__.pop("generate", None)
+            self.wrapped = False
 
-    def scored(self) -> list[Tensor] | None:
-        """Scores of the call that is running in this thread."""
-        found = (SCORED.get() or {}).get(id(self.owner))
-        return None if found is None else found[1]
+    def scored(self) -> Scored | None:
+        """What the scorer said in the call that is running in this thread."""
+        return (SCORED.get() or {}).get(id(self.owner))
 
     def begin(self, caller: str, args: tuple, kwargs: Mapping[str, Any]) -> None:
         """Score the frames of a call, unless the call around it has."""
@@ -58,14 +73,18 @@ class Scoring:
         if method is None or not visual or not self.owner.enabled or self.scored() is not None:
             return
         inputs = {**({"input_ids": args[0]} if args else {}), **kwargs}
-        SCORED.set({**(SCORED.get() or {}), id(self.owner): (caller, self._ask(method, inputs))})
+        tensor = next((v for v in inputs.values() if isinstance(v, Tensor)), None)
+        clock = Clock(torch.device("cpu") if tensor is None else tensor.device)
+        clock.start("score")
+        scores = self._ask(method, inputs)
+        clock.stop("score")
+        SCORED.set({**(SCORED.get() or {}), id(self.owner): Scored(caller, scores, clock)})
 
     def end(self, caller: str) -> None:
         """Forget the scores that ``caller`` asked for; harmless when there are none."""
-        found = dict(SCORED.get() or {})
-        if found.get(id(self.owner), ("", []))[0] == caller:
-            del found[id(self.owner)]
-            SCORED.set(found)
+        found = self.scored()
+        if found is not None and found.caller == caller:
+            SCORED.set({key: value for key, value in (SCORED.get() or {}).items() if key != id(self.owner)})
 
     def _ask(self, method: Any, inputs: dict[str, Any]) -> list[Tensor]:
         base = self.owner.adapter.base(self.model)

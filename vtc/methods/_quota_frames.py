@@ -46,7 +46,8 @@ def frames_of(view: View) -> tuple[list[Frame], Tensor]:
         mine = (unit == number).nonzero(as_tuple=True)[0]
         here = _Rows(mine, part[mine], role[mine], cell[mine], geometry)
         if geometry.modality == "video":
-            frames += [here.frame(p) for p in range(len(geometry.part_grids))]
+            sizes = torch.bincount(here.part, minlength=len(geometry.part_grids)).tolist()
+            frames += [here.take(rows).frame() for rows in here.part.argsort(stable=True).split(sizes)]
             loose = torch.cat([loose, mine[here.role == Role.NEWLINE]])
         else:
             frames.append(here.image())
@@ -63,9 +64,11 @@ class _Rows:
     cell: Tensor
     unit: Unit
 
-    def frame(self, part: int) -> Frame:
-        inside = self.part == part
-        return Frame([self._region(inside & (self.role == Role.PATCH))], self.index[inside & (self.role == Role.CLASS)])
+    def take(self, rows: Tensor) -> _Rows:
+        return _Rows(self.index[rows], self.part[rows], self.role[rows], self.cell[rows], self.unit)
+
+    def frame(self) -> Frame:
+        return Frame([self._region(self.role == Role.PATCH)], self.index[self.role == Role.CLASS])
 
     def image(self) -> Frame:
         """Tiles that were stitched to one map, whose rows end with newlines, are one region."""
