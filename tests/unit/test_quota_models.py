@@ -1,6 +1,7 @@
 """QuoTA inside tiny models, against the stock model fed with resampled features by hand."""
 
 import copy
+import threading
 from functools import partial
 
 import oracle
@@ -113,6 +114,15 @@ def test_equals_the_stock_decoder_on_resampled_features(setup, name, sizes):
         assert torch.equal(model.model.rope_deltas, deltas)
     assert image.after == image.before and video.after == sum(h * w for h, w in sizes)
     close(logits, by_hand(model, inputs, sizes, new))
+
+
+def test_rows_added_by_the_engine_are_resampled_too(setup):
+    """A later stage between the layers that add rows makes the engine add them; this one drops nothing."""
+    model, inputs = setup("qwen3_vl")
+    idle = oracle.Norms(keep=1.0, before=False, cuts=((1, 1.0),))
+    with vtc.patched(model, [vtc.methods.Quota(keep=0.5, frame_scores=[0.9, 0.3, 0.1]), idle]):
+        logits, new = run(model, inputs)
+    close(logits, by_hand(model, inputs, [(2, 4), (1, 3), (1, 1)], new))
 
 
 @torch.no_grad()
@@ -296,6 +306,15 @@ def test_a_scorer_is_asked_once_per_call(setup):
         again, _ = run(model, inputs)
         assert torch.equal(again, expected) and handle.enabled
     assert "generate" not in model.__dict__
+
+
+def test_scores_reach_a_thread_that_streams(setup):
+    model, inputs = setup("llava_onevision-video", FILM)
+    with vtc.patched(model, "quota", keep=0.5) as handle, handle.frame_scores([0, 0, 1, 0]):
+        thread = threading.Thread(target=run, args=(model, inputs))
+        thread.start()
+        thread.join()
+        assert handle.last.after == 17
 
 
 def test_a_copy_of_a_patched_model_has_its_own_scores(setup):

@@ -108,6 +108,43 @@ def whole_tokens(tokens: Tensor) -> Tensor:
     return (tokens + GUARD).floor().long()
 
 
+def assign(
+    scores: Tensor, sizes: Tensor, budget: int, cap: str, most: Tensor, least: int = 0, exponent: float = 2.0
+) -> list[int]:
+    """Tokens of every frame.
+
+    Parameters
+    ----------
+    scores : Tensor [T]
+        Finite and non-negative.
+    sizes : LongTensor [T]
+        Native tokens per frame.
+    budget : int
+    cap : {"none", "official", "fill"}
+    most : LongTensor [T]
+        Limit of each frame, for the two latter.
+    least : int
+        Lower bound per frame, by water-filling.
+    exponent : float
+
+    Returns
+    -------
+    list of int
+        Sums to at most ``budget`` and to at least 1.
+    """
+    weights = frame_weights(scores, exponent, sizes)
+    if cap == "none":
+        most = torch.full_like(sizes, budget)
+    if cap == "fill" or least:
+        tokens = fill(weights, budget, most.clamp_max(least), most)
+    else:
+        tokens = budget * (cap_as_published(weights, most.double() / budget) if cap == "official" else weights)
+    counts = whole_tokens(tokens)
+    if not bool(counts.any()):
+        counts[(weights * most).argsort(descending=True, stable=True)[:budget]] = 1
+    return counts.tolist()
+
+
 def token_grid(count: int, height: int, width: int, cap: bool = True) -> tuple[int, int]:
     """Rows and columns that ``count`` tokens make of a frame of ``height`` x ``width``; never more than ``count``.
 

@@ -172,7 +172,7 @@ class View:
     unpooled : FrameGrids or None
         Filled when the stage asks for it and the family pools videos behind a seam.
     apart : bool
-        Other tokens stand between those of this view: frames between time stamps, images between words.
+        Other tokens stand between those of this view: frames between time stamps, images between words (scope "clip").
     """
 
     features: Tensor

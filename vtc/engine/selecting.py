@@ -109,7 +109,7 @@ def build_view(call: Call, stage: Stage, team: list[Member], rows: Tensor, place
         scratch=call.scratch.setdefault(row, {}),
         scored=call.scored,
         unpooled=_unpooled(call, team) if stage.unpooled else None,
-        apart=bool((torch.cat([m.group.span.cols for m in team]).diff() > 1).any()),
+        apart=stage.scope == "clip" and bool((torch.cat([m.group.span.cols for m in team]).diff() > 1).any()),
     )
 
 

@@ -9,15 +9,13 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ..core.quota import cap_as_published, fill, frame_weights, whole_tokens
+from ..core.quota import assign
 from ..core.resample import OPERATORS
 from ..core.stage import FrameGrids, ModelFacts, Projector, Selection, Stage, View
 from ._quota_frames import Frame, frames_of
 from ._quota_plan import move_rows, place, place_unpooled, rows_of_unpooled
 from ._quota_scores import FrameScorer, FrameScores, clip_scores, per_part, plain_scores
 from .base import Method, check_choice
-
-Cap = Literal["auto", "none", "official", "fill"]
 
 
 @dataclass(kw_only=True)
@@ -76,7 +74,7 @@ class Quota(Method):
     query: str | None = None
     operator: Literal["auto", "bilinear", "average", "pick", "merge", "separable"] = "auto"
     exponent: float = 2.0
-    cap: Cap = "auto"
+    cap: Literal["auto", "none", "official", "fill"] = "auto"
     min_tokens: int | None = None
 
     def __post_init__(self) -> None:
@@ -179,43 +177,6 @@ class Quota(Method):
         scores = clip_scores(given, view.clip, view.clips)
         joined = view.units[0].info.get("frames_per_part", 1)
         return torch.ones(frames, dtype=torch.float64) if scores is None else per_part(scores, frames, joined)
-
-
-def assign(
-    scores: Tensor, sizes: Tensor, budget: int, cap: Cap, most: Tensor, least: int = 0, exponent: float = 2.0
-) -> list[int]:
-    """Tokens of every frame.
-
-    Parameters
-    ----------
-    scores : Tensor [T]
-        Checked, see :func:`~vtc.methods._quota_scores.checked_scores`.
-    sizes : LongTensor [T]
-        Native tokens per frame.
-    budget : int
-    cap : {"none", "official", "fill"}
-    most : LongTensor [T]
-        Limit of each frame, for the two latter.
-    least : int
-        Lower bound per frame, by water-filling.
-    exponent : float
-
-    Returns
-    -------
-    list of int
-        Sums to at most ``budget`` and to at least 1.
-    """
-    weights = frame_weights(scores, exponent, sizes)
-    if cap == "none":
-        most = torch.full_like(sizes, budget)
-    if cap == "fill" or least:
-        tokens = fill(weights, budget, most.clamp_max(least), most)
-    else:
-        tokens = budget * (cap_as_published(weights, most.double() / budget) if cap == "official" else weights)
-    counts = whole_tokens(tokens)
-    if not bool(counts.any()):
-        counts[(weights * most).argsort(descending=True, stable=True)[:budget]] = 1
-    return counts.tolist()
 
 
 def _per_token(frames: list[Frame], scores: Tensor, n: int) -> Tensor:
