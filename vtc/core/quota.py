@@ -94,7 +94,7 @@ def fill(weights: Tensor, budget: int, least: Tensor, most: Tensor) -> Tensor:
     def total(bend: int) -> float:
         return float((bends[bend] * weights).clamp(least, most).sum())
 
-    behind = bisect_left(range(len(bends)), budget, key=total)
+    behind = bisect_left(range(len(bends)), float(budget), key=total)
     if behind in (0, len(bends)):  # the lower bounds take it all, or every frame is full
         level = bends[min(behind, len(bends) - 1)]
     else:

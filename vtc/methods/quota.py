@@ -64,6 +64,9 @@ class Quota(Method):
     are weighted by their size; when every share rounds to zero the best frames get one token each; features that fill
     no rectangle are picked at even distances. 1-D positions are contiguous; M-RoPE ids are those of the native token
     under the centre of each new one.
+
+    The encoder still sees every frame and a scorer takes its own time (``report()`` has it as "score"): at the same
+    budget this buys accuracy, not speed (21.7 s against 15.3 s as published).
     """
 
     name: ClassVar[str] = "quota"
