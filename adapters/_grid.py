@@ -32,7 +32,9 @@ class GridAdapter(Adapter):
         """Lattices after the merger."""
         grids = zip(self.grid_thw(call).tolist(), self.merges(model, call), strict=True)
         sizes = [(t, h // m, w // m) for (t, h, w), m in grids]
-        return [Unit(call.modality, t * h * w, grid=(t, h, w)) for t, h, w in sizes]
+        joined = getattr(self.tower(model).config, "temporal_patch_size", 1) if call.modality == "video" else 1
+        info = {"frames_per_part": joined}
+        return [Unit(call.modality, t * h * w, grid=(t, h, w), info=dict(info)) for t, h, w in sizes]
 
     def patch_pixels(self, model: Any, call: FeatureCall) -> list[Tensor]:
         """Pixels of each merge group, per frame; all pictures of a temporal patch count."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import isqrt
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from vtc.core.layout import Role, Unit
-from vtc.core.stage import ModelFacts, Need
+from vtc.core.stage import FrameGrids, ModelFacts, Need
 
 CLASS_TOKEN_NAMES = ("class_embedding", "cls_token")
 CUT_STATS = ("class_row", "entropy")
@@ -51,6 +51,8 @@ class EncodeRecord:
     seconds: Any = None
     alive: Tensor | None = None
     """Bool [rows]: what an encoder stage left, None when there was none."""
+    frames: FrameGrids | None = None
+    """All frames of the call before pooling, where a stage asked for them."""
 
     @property
     def rows(self) -> int:
@@ -64,6 +66,31 @@ class EncodeRecord:
         stats = {need: values[keep.to(values.device)] for need, values in self.stats.items()}
         alive = None if self.alive is None else self.alive[keep.to(self.alive.device)]
         return EncodeRecord(self.modality, units, stats, self.seconds, alive)
+
+
+@dataclass(frozen=True)
+class FrameSeam:
+    """Where the frames of videos can be read before the model pools them.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Runs once per video call.
+    takes : {"input", "output"}
+        Which side of it holds the frames ``[T, H * W, C]``.
+    grid, pooling, finish
+        See :class:`~vtc.core.stage.FrameGrids`.
+    """
+
+    module: nn.Module
+    takes: Literal["input", "output"]
+    grid: tuple[int, int]
+    pooling: Literal["bilinear", "average"]
+    finish: Callable[[Tensor], Tensor]
+
+    def grids(self, rows: Tensor) -> FrameGrids:
+        """Frames that passed."""
+        return FrameGrids(rows, self.grid, self.pooling, self.finish)
 
 
 def follow(root: Any, path: str) -> Any:
@@ -188,6 +215,10 @@ class Adapter:
             linear_layers=tuple(i for i, t in enumerate(types) if "linear" in str(t)),
             no_cuts=self.no_cuts(model),
         )
+
+    def frame_seam(self, model: nn.Module) -> FrameSeam | None:
+        """Where to read video frames before the model's own pooling; None: it does not pool, or not readably."""
+        return None
 
     def lengths(self, model: nn.Module, call: FeatureCall) -> list[int]:
         """Feature rows of every image or video; before the features exist, from the shape of the tower's rows."""

@@ -11,7 +11,7 @@ from vtc.core.layout import Unit
 from vtc.core.stage import Need
 
 from ._merged import raster_groups
-from .base import Adapter, FeatureCall
+from .base import Adapter, FeatureCall, FrameSeam
 from .llava_next import LlavaNextAdapter
 
 
@@ -22,6 +22,13 @@ class LlavaNextVideoAdapter(LlavaNextAdapter):
     model_types: ClassVar[tuple[str, ...]] = ("llava_next_video",)
     notes: ClassVar[str] = "tiles (anyres), video"
     modalities: ClassVar[tuple[str, ...]] = ("image", "video")
+
+    def frame_seam(self, model: Any) -> FrameSeam | None:
+        """Frames are averaged before the projector; checkpoints that pool otherwise are resampled behind it."""
+        if model.config.spatial_pool_mode != "average":
+            return None
+        base, side = self.base(model), self.side(model)
+        return FrameSeam(base.vision_resampler, "input", (side, side), "average", base.multi_modal_projector)
 
     def video_units(self, model: Any, call: FeatureCall) -> list[Unit]:
         """Lattices of pooled frames."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vtc.core.layout import Role, Unit
 from vtc.core.stage import Need
 
 from ._anyres import AnyresAdapter
 from ._merged import raster_groups
-from .base import FeatureCall
+from .base import FeatureCall, FrameSeam
 
 
 class LlavaOnevisionAdapter(AnyresAdapter):
@@ -39,6 +39,11 @@ class LlavaOnevisionAdapter(AnyresAdapter):
     def _pool(self, model: Any, frames: Tensor) -> Tensor:
         """Pool ``[frames, N, C]`` as the model does."""
         return self.base(model).apply_pooling(frames)
+
+    def frame_seam(self, model: Any) -> FrameSeam:
+        """Frames leave the projector and are then interpolated."""
+        side = self.side(model)
+        return FrameSeam(self.base(model).multi_modal_projector, "output", (side, side), "bilinear", nn.Identity())
 
     def video_units(self, model: Any, call: FeatureCall) -> list[Unit]:
         """Frames of pooled patches, one newline at the end."""

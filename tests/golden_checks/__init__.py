@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 
 import numpy as np
 
-from . import hired, todre, transprune, vflowopt, vtc_cls
+from . import hired, quota, todre, transprune, vflowopt, vtc_cls
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -35,10 +35,14 @@ CHECKERS: dict[str, Callable[[Arrays], None]] = {
     "vflowopt_topk": vflowopt.topk,
     "vflowopt_pipeline": vflowopt.pipeline,
     "vflowopt_stages": vflowopt.stages,
+    "quota_assign": quota.assignment,
+    "quota_ops": quota.operators,
+    "quota_merge": quota.merging,
+    "quota_e2e": quota.end_to_end,
 }
 
 PENDING = {
-    "quota_*": "video method",
+    "quota_sampling": "front end of the video method",
     "vla_pruner_*": "acts inside the language model",
 }
 """Kinds whose method is still to come, with the reason. Must be empty in the end."""

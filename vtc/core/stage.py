@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .layout import Role, Unit
 
-Scope = Literal["image", "frame", "row"]
+Scope = Literal["image", "frame", "row", "clip"]
 Positions = Literal["keep", "renumber"]
 Stat = Literal[
     "class_row",
@@ -117,6 +117,26 @@ class ModelFacts:
     no_cuts: str = ""
 
 
+@dataclass(frozen=True)
+class FrameGrids:
+    """Frames of a video before the model's own pooling.
+
+    Parameters
+    ----------
+    rows : Tensor [T, H * W, C]
+    grid : (H, W)
+    pooling : {"bilinear", "average"}
+        What the model does to them, to get the features.
+    finish : callable
+        What follows the pooling in the model: ``[N, C]`` to feature rows ``[N, D]``.
+    """
+
+    rows: Tensor
+    grid: tuple[int, int]
+    pooling: Literal["bilinear", "average"]
+    finish: Callable[[Tensor], Tensor]
+
+
 @dataclass
 class View:
     """Everything a stage sees for one decision over N visual tokens of one row.
@@ -145,6 +165,14 @@ class View:
         The method's memory for this row over calls; empty unless the method keeps one.
     scratch : dict
         Shared by all stages of one forward for one row.
+    clip, clips : int
+        Ordinal of this decision in the batch, and how many there are (scope "clip").
+    scored : list of Tensor or None
+        What a scorer gave for the clips of this call.
+    unpooled : FrameGrids or None
+        Filled when the stage asks for it and the family pools videos behind a seam.
+    apart : bool
+        Other tokens stand between those of this view: frames between time stamps, images between words (scope "clip").
     """
 
     features: Tensor
@@ -161,6 +189,11 @@ class View:
     total: int = 0
     state: dict = field(default_factory=dict)
     scratch: dict = field(default_factory=dict)
+    clip: int = 0
+    clips: int = 1
+    scored: list[Tensor] | None = None
+    unpooled: FrameGrids | None = None
+    apart: bool = False
 
     @property
     def n(self) -> int:
@@ -203,6 +236,8 @@ class Selection:
         For merging: position in ``keep`` each token went to, -1 = dropped.
     weights : Tensor [N] or None
         Weight of each token inside its merge group (sums to 1 per group); lets the engine merge extra rows alike.
+    remap : callable or None
+        Does to further rows of the same tokens (deepstack) what was done to the features: ``[N, E]`` to ``[K, E]``.
     """
 
     keep: Tensor
@@ -210,6 +245,7 @@ class Selection:
     scores: Tensor | None = None
     groups: Tensor | None = None
     weights: Tensor | None = None
+    remap: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -224,14 +260,17 @@ class Stage:
     keep_count : callable
         ``keep_count(n)`` for the budget of a view with n tokens.
     needs : tuple of Need
-    scope : {"image", "frame", "row"}
-        One decision per image (or video), per partition (frame, tile), or for all visual tokens of a row together.
+    scope : {"image", "frame", "row", "clip"}
+        One decision per image (or video), per partition (frame, tile), for all visual tokens of a row together, or per
+        clip: every video is one, and its row's images are left alone; without a video the images of a row are one.
     positions : {"keep", "renumber"}
         What happens to 1-D position ids of later tokens; M-RoPE ids are always kept.
     needs_text : bool
         Fill ``View.text``.
     modalities : tuple of str
         Modalities the stage acts on; others pass through untouched.
+    unpooled : bool
+        Fill ``View.unpooled``.
     """
 
     at: Place
@@ -242,3 +281,4 @@ class Stage:
     positions: Positions = "keep"
     needs_text: bool = False
     modalities: tuple[str, ...] = ("image", "video")
+    unpooled: bool = False

@@ -54,6 +54,10 @@ class Call:
     """Pairs of columns a finished mask opens beyond causality: bool [B or 1, L, L], or a dict by layer type."""
     deepstack: tuple[Tensor, list[Tensor]] | None = None
     """Columns bool [B, L], and one tensor of rows per early layer, to be added by the engine."""
+    scored: list[Tensor] | None = None
+    """What a scorer gave for the clips of this call."""
+    remaps: list[tuple[int, Tensor, Tensor, Any]] = field(default_factory=list)
+    """Row, columns, kept columns, and what a stage did to the rows of the former to get those of the latter."""
     stats: dict[Any, Tensor] = field(default_factory=dict)
     scratch: dict[int, dict] = field(default_factory=dict)
     collector: Any = None

@@ -34,6 +34,11 @@ class Clock:
         if begun is not None:
             self._closed.setdefault(name, []).append((begun, self._now()))
 
+    def include(self, other: Clock) -> None:
+        """Take over the closed spans of another clock."""
+        for name, spans in other._closed.items():
+            self._closed.setdefault(name, []).extend(spans)
+
     def seconds(self) -> dict[str, float]:
         """Seconds per name; waits for the device when events are pending."""
         return {name: sum(_length(a, b) for a, b in spans) for name, spans in self._closed.items()}

@@ -130,11 +130,16 @@ class DecoderEngine:
         self.entrance.note_past(call, kwargs, batch, length)
         call.records = [self.adapter.scattered(record, call.inputs) for record in call.records]
         call.groups = locate(call, batch)
+        asked = self.owner.scoring.scored()
+        if asked is not None:
+            call.scored = asked.scores
+            call.clock.include(asked.clock)
         call.clock.start("select")
         for stage in self.first:
             merged = run_stage(call, stage, 0, embeds, None, self.owner.row_state)
             embeds = embeds if merged is None else merged
         kwargs["inputs_embeds"] = embeds
+        self.entrance.remap_deepstack(call, kwargs)
         keep = keep_mask(call, batch, length, embeds.device)
         call.clock.stop("select")
         renumber = bool(self.first) and all(s.positions == "renumber" for s in self.first)

@@ -54,6 +54,8 @@ class EncoderEngine:
         modalities = [m for m in adapter.modalities if adapter.tower(model, m) is not None]
         self.spans = [TowerSpan(model, adapter, stages, owner, m) for m in modalities]
         self.base = adapter.base(model)
+        self.seam = adapter.frame_seam(model) if any(s.unpooled for s in stages) else None
+        self.handles: list[Any] = []
         self.taps: list[AttentionTap] = []
         self.names: list[str] = []
         self.enabled = True
@@ -72,9 +74,13 @@ class EncoderEngine:
             self.taps.append(AttentionTap(module, measures))
         for span in self.spans:
             span.install()
+        if self.seam is not None:
+            self.handles.append(self.seam.module.register_forward_hook(self._note_frames))
 
     def remove(self) -> None:
         """Undo :meth:`install`."""
+        while self.handles:
+            self.handles.pop().remove()
         for span in self.spans:
             span.remove()
         for tap in reversed(self.taps):
@@ -84,6 +90,12 @@ class EncoderEngine:
         self.base.__dict__.pop(ENGINE, None)
         self.taps.clear()
         self.names.clear()
+
+    def _note_frames(self, module: nn.Module, args: tuple, output: Any) -> None:
+        """Keep the frames of a video as they pass the seam."""
+        run = RUN.get()
+        if run is not None and run.call.modality == "video" and self.enabled and self.seam is not None:
+            run.frames = self.seam.grids(args[0] if self.seam.takes == "input" else output)
 
     def _wanted(self) -> dict[nn.Module, dict[Need, Any]]:
         wanted: dict[nn.Module, dict[Need, Any]] = {}
@@ -121,7 +133,7 @@ class EncoderEngine:
         call = FeatureCall(modality, bound, output)
         units, stats = measured(self.model, self.adapter, call, collector.values)
         stats |= {n: self._entropy(call, n) for n in self.needs if n.stat == "entropy"}
-        record = EncodeRecord(modality, units, stats, clock, run.alive)
+        record = EncodeRecord(modality, units, stats, clock, run.alive, run.frames)
         setattr(output, RECORD, record)
         inside = current(self.owner)
         if inside is not None:

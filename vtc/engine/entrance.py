@@ -168,6 +168,20 @@ class Entrance:
         if self.engine.layer_hooks.takes_deepstack and kwargs.get("visual_pos_masks") is not None:
             call.deepstack = (kwargs.pop("visual_pos_masks"), kwargs.pop("deepstack_visual_embeds"))
 
+    def remap_deepstack(self, call: Call, kwargs: dict[str, Any]) -> None:
+        """Do to rows that are added after early layers what stages did to the features."""
+        where = kwargs.get("visual_pos_masks")
+        if where is None or not call.remaps:
+            return
+        place = (where.flatten().cumsum(0) - 1).view(where.shape)
+        rows = [e.clone() for e in kwargs["deepstack_visual_embeds"]]
+        for first, columns, kept, remap in call.remaps:
+            for row in range(first, first + call.expand):
+                old, new = place[row, columns], place[row, kept]
+                for e in rows:
+                    e[new.to(e.device)] = remap(e[old.to(e.device)]).to(e.dtype)
+        kwargs["deepstack_visual_embeds"] = rows
+
     def _put_deepstack(self, kwargs: dict[str, Any], packing: Packing, keep: Tensor) -> None:
         where = kwargs.get("visual_pos_masks")
         if where is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -14,11 +14,13 @@ from vtc.adapters import Adapter
 from ..config import Config
 from ..core.budget import Keep, check_keep
 from ..core.stage import Decoder, Encoder, ModelFacts, Stage
+from ..methods._quota_scores import FrameScores, plain_scores
 from ..methods.base import Method
 from .call import Call
 from .decoder import DecoderEngine
 from .encoder import EncoderEngine
 from .record import CallRecord
+from .scoring import Scoring
 
 if TYPE_CHECKING:
     from ..report import Report
@@ -53,12 +55,14 @@ class Handle:
         check_stages(stages, self.facts)
         self._encoder = EncoderEngine(model, adapter, stages, self)
         self._decoder = DecoderEngine(model, adapter, stages, self)
+        self.scoring = Scoring(model, methods, self)
 
     def install(self) -> None:
         """Hook the model; on any error leave it as it was."""
         try:
             self._encoder.install()
             self._decoder.install()
+            self.scoring.install()
             self.model.__dict__[ATTRIBUTE] = self
         except BaseException:
             self.remove()
@@ -66,6 +70,7 @@ class Handle:
 
     def remove(self) -> None:
         """Give the model back as it was before; harmless when called twice."""
+        self.scoring.remove()
         self._decoder.remove()
         self._encoder.remove()
         if self.model.__dict__.get(ATTRIBUTE) is self:
@@ -80,6 +85,51 @@ class Handle:
             yield
         finally:
             self._decoder.enabled, self._encoder.enabled = before
+
+    @property
+    def enabled(self) -> bool:
+        """False inside of :meth:`disabled`."""
+        return self._decoder.enabled
+
+    @contextmanager
+    def frame_scores(self, scores: FrameScores) -> Iterator[None]:
+        """Use these scores of frames inside the ``with`` block, whatever was given to :func:`vtc.patch`.
+
+        They hold for every thread that runs the model meanwhile (streaming generates in one of its own).
+
+        Parameters
+        ----------
+        scores : Tensor [T], list of float, list of vectors, or "uniform"
+            One vector when the batch holds one video, else a list with one per video, in order of rows and of places in
+            the prompt. A row with images and no video counts as one video whose frames are its images.
+
+        Raises
+        ------
+        TypeError, ValueError
+            No method at work takes scores, or these are none.
+
+        Examples
+        --------
+        >>> with handle.frame_scores(scores):
+        ...     out = model.generate(**inputs)
+        """
+        takers: list[Any] = [m for m in self.methods if hasattr(m, "frame_scores")]
+        if not takers:
+            names = ", ".join(m.name for m in self.methods)
+            raise ValueError(f"{names} takes no scores of frames; vtc.patch(model, 'quota') does.")
+        given = plain_scores(scores)
+        before = [m.frame_scores for m in takers]
+        for m in takers:
+            m.frame_scores = given
+        try:
+            yield
+        finally:
+            for m, old in zip(takers, before, strict=True):
+                m.frame_scores = old
+
+    def of(self, model: nn.Module) -> Handle:
+        """Handle of ``model``: its own after ``deepcopy``."""
+        return model.__dict__.get(ATTRIBUTE, self)
 
     @property
     def keep(self) -> Keep:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..core.stage import Need, Selection, Stage, View
+from ..core.stage import FrameGrids, Need, Selection, Stage, View
 from .call import Call, Group
 
 
@@ -35,6 +35,9 @@ class Member:
 def members(call: Call, stage: Stage) -> Iterator[list[Member]]:
     """Split the living tokens into the decisions the stage's scope asks for."""
     groups = [g for g in call.groups if g.span.unit.modality in stage.modalities and len(g.alive)]
+    if stage.scope == "clip":
+        yield from _clips(groups)
+        return
     if stage.scope == "row":
         for row in sorted({g.span.row for g in groups}):
             yield [_whole(g) for g in groups if g.span.row == row]
@@ -48,6 +51,15 @@ def members(call: Call, stage: Stage) -> Iterator[list[Member]]:
                 yield [Member(g, (inside == p).nonzero(as_tuple=True)[0])]
         else:
             yield [_whole(g)]
+
+
+def _clips(groups: list[Group]) -> Iterator[list[Member]]:
+    for row in sorted({g.span.row for g in groups}):
+        mine = [g for g in groups if g.span.row == row]
+        videos = [g for g in mine if g.span.unit.modality == "video"]
+        yield from ([_whole(g)] for g in videos)
+        if not videos:
+            yield [_whole(g) for g in mine]
 
 
 def _whole(group: Group) -> Member:
@@ -95,7 +107,22 @@ def build_view(call: Call, stage: Stage, team: list[Member], rows: Tensor, place
         total=sum(u.length for u in units),
         state=state(row),
         scratch=call.scratch.setdefault(row, {}),
+        scored=call.scored,
+        unpooled=_unpooled(call, team) if stage.unpooled else None,
+        apart=stage.scope == "clip" and bool((torch.cat([m.group.span.cols for m in team]).diff() > 1).any()),
     )
+
+
+def _unpooled(call: Call, team: list[Member]) -> FrameGrids | None:
+    """Frames of the one video of a view as they were before the model pooled them."""
+    span = team[0].group.span
+    record = call.records[span.record]
+    if len(team) > 1 or getattr(record, "frames", None) is None:
+        return None
+    number = next(i for i, unit in enumerate(record.units) if unit is span.unit)
+    start = sum(len(unit.filled().part_grids) for unit in record.units[:number])
+    count = len(span.unit.filled().part_grids)
+    return replace(record.frames, rows=record.frames.rows[start : start + count])
 
 
 def _stat(call: Call, need: Need, team: list[Member], columns: Tensor) -> Tensor:
@@ -134,8 +161,9 @@ def run_stage(call: Call, stage: Stage, layer: int, rows: Tensor, place: Tensor 
     kept: dict[int, list[Tensor]] = {}
     with torch.no_grad():
         teams = list(members(call, stage))
-    for team in teams:
+    for number, team in enumerate(teams):
         view = build_view(call, stage, team, rows, place, state)
+        view.clip, view.clips = number, len(teams)
         # a budget that covers everything changes nothing: newlines, which methods may drop unasked, stay as well
         choice = Selection(torch.arange(view.n, device=rows.device)) if view.budget >= view.n else stage.select(view)
         _check(choice, view, stage)
@@ -144,6 +172,9 @@ def run_stage(call: Call, stage: Stage, layer: int, rows: Tensor, place: Tensor 
             columns = torch.cat([m.columns for m in team])[choice.keep]
             physical = columns if place is None else place[view.row, columns]
             merged[view.row, physical] = choice.values.to(merged.dtype)
+            if choice.remap is not None:
+                every = torch.cat([m.columns for m in team])
+                call.remaps.append((view.row, every, columns, choice.remap))
         _note(team, choice, kept)
     _survive(call, kept, layer)
     if merged is not None and call.expand > 1:
@@ -170,6 +201,8 @@ def _note(team: list[Member], choice: Selection, kept: dict[int, list[Tensor]]) 
             log.raw_scores = _spread(log.raw_scores, log.before, tokens, choice.scores[start : start + n], torch.nan)
         if choice.groups is not None:
             mine = choice.groups[start : start + n]
+            before = int((choice.keep < start).sum())
+            mine = torch.where(mine < 0, mine, mine - before)
             log.raw_groups = _spread(log.raw_groups, log.before, tokens, mine, -1)
         start += n
 

@@ -14,7 +14,7 @@ from transformers.masking_utils import create_bidirectional_mask
 from vtc.adapters import Adapter, FeatureCall
 
 from ..core.layout import Packing, Unit, VisualSpan
-from ..core.stage import Encoder, Stage
+from ..core.stage import Encoder, FrameGrids, Stage
 from .attention_tap import active
 from .call import Call, Group
 from .clock import Clock
@@ -29,6 +29,7 @@ class TowerRun:
 
     def __init__(self, call: FeatureCall) -> None:
         self.call = call
+        self.frames: FrameGrids | None = None
         self.alive: Tensor | None = None
         self.packing: Packing | None = None
         self.flat: Tensor | None = None
