@@ -208,6 +208,16 @@ class Adapter:
         """Rows of ``record`` that the base model, called with ``inputs``, puts into the prompt: all of them."""
         return record
 
+    def given(self, model: nn.Module, inputs: Mapping[str, Any]) -> tuple[list[EncodeRecord], dict[str, Tensor]]:
+        """Images that lie in ``inputs`` of the base model without having been encoded by it.
+
+        Returns
+        -------
+        list of EncodeRecord, and dict of str to BoolTensor [B, L]
+            Geometry, and the columns per modality.
+        """
+        return [], {}
+
     def keeps_class_row(self, model: nn.Module, call: FeatureCall) -> bool:
         """True when [CLS] is one of the features (``vision_feature_select_strategy="full"``)."""
         name = "vision_feature_select_strategy"

@@ -104,6 +104,9 @@ class ModelFacts:
         Decoder layers without per-token KV (linear attention).
     no_cuts : str
         Why tokens cannot be dropped between decoder layers; empty when they can.
+    actions : {"generated", "placeholders", "expert"}
+        What asks for actions: the last prompt token and the generated ones, placeholders at the end of the prompt
+        that are read in one pass, or a second decoder that reads the first one's cache.
     """
 
     family: str = "generic"
@@ -115,6 +118,7 @@ class ModelFacts:
     multimodal_rope: bool = False
     linear_layers: tuple[int, ...] = ()
     no_cuts: str = ""
+    actions: Literal["generated", "placeholders", "expert"] = "generated"
 
 
 @dataclass

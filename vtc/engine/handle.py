@@ -18,6 +18,7 @@ from ..methods.base import Method
 from .call import Call
 from .decoder import DecoderEngine
 from .encoder import EncoderEngine
+from .memory import Remembering
 from .record import CallRecord
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 ATTRIBUTE = "_vtc_handle"
 
 
-class Handle:
+class Handle(Remembering):
     """What :func:`vtc.patch` returns.
 
     Attributes
@@ -37,17 +38,17 @@ class Handle:
     facts : ModelFacts
     last : CallRecord or None
         What happened in the last forward that brought images.
-    state : dict of int to dict
-        Memory of methods that keep one, per row of the batch.
+    state : State
+        Memory of methods that keep one, a slot per row of the batch; see :meth:`reset`.
     reason : str
         Why ``method="auto"`` chose what it chose; empty otherwise.
     """
 
     def __init__(self, model: nn.Module, methods: list[Method], adapter: Adapter, reason: str = "") -> None:
+        super().__init__()
         self.model, self.methods, self.adapter, self.reason = model, methods, adapter, reason
         self.facts: ModelFacts = adapter.facts(model)
         self.last: CallRecord | None = None
-        self.state: dict[int, dict] = {}
         self._prefilled: float | None = None
         stages = [stage for method in methods for stage in method.stages(self.facts)]
         check_stages(stages, self.facts)
@@ -97,15 +98,6 @@ class Handle:
     def config(self) -> Config:
         """Configuration to save and to load again."""
         return Config([m.to_dict() for m in self.methods])
-
-    def reset(self) -> None:
-        """Forget the memory of methods that keep one, and the last record."""
-        self.state.clear()
-        self.last = None
-
-    def row_state(self, row: int) -> dict:
-        """Memory of one row."""
-        return self.state.setdefault(row, {})
 
     def note(self, record: CallRecord) -> None:
         """Take the record of a prefill with images."""
