@@ -55,6 +55,10 @@ class ExplicitAdapter(Adapter):
         """None: the tower belongs to the policy around the model."""
         return None
 
+    def token_ids(self, model: nn.Module) -> dict[str, int]:
+        """None: images come as embeddings."""
+        return {}
+
     def facts(self, model: nn.Module) -> ModelFacts:
         """Facts of a decoder alone."""
         facts = vars(super().facts(model))

@@ -13,8 +13,9 @@ from vtc.adapters import Adapter
 
 from ..config import Config
 from ..core.budget import Keep, check_keep
-from ..core.stage import Decoder, Encoder, ModelFacts, Stage
+from ..core.stage import Decoder, Encoder, Feedback, ModelFacts, Stage
 from ..methods.base import Method
+from .actions import Actions
 from .call import Call
 from .decoder import DecoderEngine
 from .encoder import EncoderEngine
@@ -52,8 +53,9 @@ class Handle(Remembering):
         self._prefilled: float | None = None
         stages = [stage for method in methods for stage in method.stages(self.facts)]
         check_stages(stages, self.facts)
+        feedback = the_feedback(methods, stages, self.facts)
         self._encoder = EncoderEngine(model, adapter, stages, self)
-        self._decoder = DecoderEngine(model, adapter, stages, self)
+        self._decoder = DecoderEngine(model, adapter, stages, self, feedback)
 
     def install(self) -> None:
         """Hook the model; on any error leave it as it was."""
@@ -81,6 +83,11 @@ class Handle(Remembering):
             yield
         finally:
             self._decoder.enabled, self._encoder.enabled = before
+
+    @property
+    def actions(self) -> Actions:
+        """What follows the action queries of a policy."""
+        return self._decoder.actions
 
     @property
     def keep(self) -> Keep:
@@ -130,6 +137,24 @@ class Handle(Remembering):
         methods = " + ".join(f"{m.name}(keep={m.keep})" for m in self.methods)
         seen = "" if self.last is None else f", last call {self.last.before} -> {self.last.after} visual tokens"
         return f"<vtc {methods} on {type(self.model).__name__} ({self.adapter.family}){seen}>"
+
+
+def the_feedback(methods: list[Method], stages: list[Stage], facts: ModelFacts) -> Feedback | None:
+    """Feedback of the one method that remembers; its memory is per visual token, so it must see all of them.
+
+    Raises
+    ------
+    ValueError
+        Another method is to run beside it.
+    """
+    found = [(m, f) for m in methods if (f := m.feedback(facts)) is not None]
+    if found and len(methods) > 1:
+        names = ", ".join(m.name for m in methods)
+        raise ValueError(
+            f"{found[0][0].name!r} remembers every visual token over calls, so no other method may drop any: patch it "
+            f"alone, not with {names}, or with temporal=False, which remembers nothing."
+        )
+    return found[0][1] if found else None
 
 
 def check_stages(stages: list[Stage], facts: ModelFacts) -> None:

@@ -36,6 +36,10 @@ class State:
     layouts: dict[int, tuple] = field(default_factory=dict)
     environments: int = 0
     pending: Any = None
+    stops: tuple[int, ...] = ()
+    """Ids that end generated actions."""
+    prompts: int | None = None
+    """Prompts that may still come in the policy call that was announced; None: none was."""
 
     def settle(self) -> None:
         """Write what the last policy call has shown into the slots."""
@@ -59,6 +63,14 @@ class State:
         self.settle()
         return State(copy.deepcopy(self.rows), dict(self.layouts), self.environments)
 
+    def _admit(self) -> None:
+        if self.prompts == 0:
+            raise ValueError(
+                "A second prompt with images inside one policy call: without a cache (use_cache=False) every token would "
+                "count as a call of its own. Use a cache, and run one observation per policy call."
+            )
+        self.prompts = None if self.prompts is None else self.prompts - 1
+
     def begin(self, layouts: dict[int, tuple], environments: int) -> None:
         """Note what a policy call brings; slots that were filled from other prompts are emptied with a warning.
 
@@ -67,13 +79,14 @@ class State:
         rows cannot be told apart: all slots are emptied then.
         """
         self.settle()
-        if self.rows and environments != self.environments:
+        self._admit()
+        if any(self.rows.values()) and environments != self.environments:
             _warn(
                 f"{environments} environments (rows) instead of {self.environments}: rows can no longer be told apart, "
                 "so the memory of all of them was cleared."
             )
             self.forget()
-        changed = [row for row, layout in layouts.items() if self.layouts.get(row, layout) != layout and row in self.rows]
+        changed = [row for row, layout in layouts.items() if self.layouts.get(row, layout) != layout and self.rows.get(row)]
         if changed:
             _warn(
                 f"The prompt length or image layout of environment {', '.join(map(str, changed))} changed without a "
@@ -126,11 +139,17 @@ class Remembering:
         now.rows, now.layouts, now.environments, now.pending = saved.rows, saved.layouts, saved.environments, None
 
     @contextmanager
-    def policy_call(self) -> Iterator[None]:
+    def policy_call(self, stops: Sequence[int] = ()) -> Iterator[None]:
         """Everything inside is one policy call: remembered when the block ends, forgotten when it raises.
 
         ``generate`` of the patched model and pi0's ``sample_actions`` do this by themselves. A policy that runs its
-        own loop around a patched language model may leave it out: a call then ends where the next one begins.
+        own loop around a patched language model may leave it out: a call then ends where the next one begins. Blocks
+        may be nested; the outermost counts.
+
+        Parameters
+        ----------
+        stops : sequence of int
+            Token ids that end a row's actions; what is fed to a row from then on does not count.
 
         Raises
         ------
@@ -138,13 +157,20 @@ class Remembering:
             A second prompt with images arrives inside.
         """
         state = self.state
+        if state.prompts is not None:
+            yield
+            return
         state.settle()
+        state.prompts, state.stops = 1, tuple(stops)
         try:
             yield
         except BaseException:
             state.pending = None
             raise
-        state.settle()
+        finally:
+            state.prompts = None
+            state.settle()
+            state.stops = ()
 
     def reset(self, mask: Mask | None = None) -> None:
         """Forget earlier calls: at the start of an episode, or where an environment starts a new one.
