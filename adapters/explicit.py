@@ -132,6 +132,8 @@ def explicit_adapter(model: Any, start: int | None, length: int | Sequence[int] 
     decoder = model.get_decoder() if hasattr(model, "get_decoder") and hasattr(model, "config") else None
     if not hasattr(decoder, "layers"):
         inner = getattr(model, "language_model", None)
-        hint = "" if inner is None else f" Pass its language model: vtc.patch(policy.language_model, ...), a {type(inner).__name__}."
+        hint = (
+            "" if inner is None else f" Pass the {type(inner).__name__} inside: vtc.patch(policy.language_model, ...)."
+        )
         raise TypeError(f"{type(model).__name__} is no decoder of transformers with layers behind get_decoder().{hint}")
     return ExplicitAdapter(start, lengths, actions)

@@ -25,6 +25,7 @@ class Pi0Adapter(PaliGemmaAdapter):
     model_types: ClassVar[tuple[str, ...]] = ("pi0",)
     notes: ClassVar[str] = "robot policy: PaliGemma and a flow-matching expert, several cameras"
     typical: ClassVar[dict[str, Any]] = {"vision_layers": 27, "feature_layer": 26, "decoder_layers": 18}
+    since: ClassVar[str] = "5.20.0"
     multimodal_rope: ClassVar[bool] = True
     embeds_prompt: ClassVar[tuple[str, str] | None] = ("model", "embed_prefix")
     policy_calls: ClassVar[tuple[str, ...]] = ("sample_actions",)

@@ -261,8 +261,8 @@ class Feedback:
     layers : tuple of int
         0-based layers of the decoder, or of the expert that reads its cache, whose attention is averaged.
     take : callable
-        ``take(slot, scores)`` at the end of a policy call: ``slot`` is ``View.state`` of the row, ``scores`` [M] fp32 the
-        mean attention of the action queries to the row's visual tokens, 0 for tokens that were pruned before a layer.
+        ``take(slot, scores)`` at the end of a policy call: ``slot`` is ``View.state`` of the row, ``scores`` [M] fp32
+        the mean attention of the action queries to the row's visual tokens, 0 where one was pruned before a layer.
     """
 
     layers: tuple[int, ...]

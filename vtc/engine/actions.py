@@ -38,6 +38,7 @@ class Tally:
     feedback: Feedback
     columns: Tensor
     sizes: dict[int, int]
+    stops: Tensor | None = None
     cache: Any = None
     places: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     """Per layer: key column of every token [B, M], and whether it is there."""
@@ -83,6 +84,13 @@ class Tally:
             self.feedback.take(state.rows.setdefault(row, {}), means[row, :size].clone())
 
 
+def stop_ids(given: Any) -> tuple[int, ...]:
+    """End-of-sequence ids as a tuple."""
+    if given is None:
+        return ()
+    return (given,) if isinstance(given, int) else tuple(int(i) for i in given)
+
+
 class Actions:
     """Follows policy calls: notes their prompt, measures their queries, settles them."""
 
@@ -106,8 +114,8 @@ class Actions:
             return
         if call.expand > 1:
             raise ValueError(
-                f"Every prompt stands {call.expand} times in the batch (beams or num_return_sequences): a policy has one "
-                "row per environment. Generate greedily or sample one sequence."
+                f"Every prompt stands {call.expand} times in the batch (beams or num_return_sequences): a policy has "
+                "one row per environment. Generate greedily or sample one sequence."
             )
         assert call.real is not None
         rows = sorted({g.span.row for g in call.groups})
@@ -117,7 +125,13 @@ class Actions:
         columns = torch.full((batch, max(sizes.values())), -1, dtype=torch.long, device=call.real.device)
         for row in rows:
             columns[row, : sizes[row]] = torch.cat([g.span.cols for g in groups[row]]).to(columns.device)
-        call.tally = Tally(self.feedback, columns, sizes)
+        call.tally = Tally(self.feedback, columns, sizes, stops=self._stops(columns.device))
+
+    def _stops(self, device: torch.device) -> Tensor | None:
+        """Ids that end generated actions: of the announced call, else the model's own."""
+        own = getattr(getattr(self.engine.model, "generation_config", None), "eos_token_id", None)
+        stops = self.engine.owner.state.stops or stop_ids(own)
+        return torch.tensor(stops, device=device) if stops else None
 
     def prompt_share(self, attention: AttentionCall, layer: int, call: Call, end: int) -> Tensor:
         """Measure the queries that stand in the prompt itself: [B, M]."""
@@ -167,16 +181,16 @@ class Actions:
             state.settle()
             return
         if ids is not None:
-            self._note_stops(tally, state, ids[:, 0])
+            self._note_stops(tally, ids[:, 0])
         call.tally = tally
         call.collector, call.collect_token = start_collecting(call)
         call.collector.only = STAT
 
-    def _note_stops(self, tally: Tally, state: State, ids: Tensor) -> None:
+    @staticmethod
+    def _note_stops(tally: Tally, ids: Tensor) -> None:
         """Rows that are fed what ended them ask for nothing any more; the batch only waits for the others."""
-        stops = state.stops
-        if stops:
-            over = torch.isin(ids, torch.tensor(stops, device=ids.device))
+        if tally.stops is not None:
+            over = torch.isin(ids, tally.stops.to(ids.device))
             tally.active = ~over if tally.active is None else tally.active & ~over.to(tally.active.device)
 
     def step_share(self, attention: AttentionCall, layer: int, call: Call) -> Tensor:

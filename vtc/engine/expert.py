@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class ExpertEngine:
     """Hooks on the expert's layers; does nothing for models without one.
 
-    The model builds one mask for all layers, as wide as the first layer of the prefix cache and the suffix. Layers whose
-    prefix is shorter get the columns that are left: every suffix row sees all of the prefix, and what rows see of the
-    suffix is kept.
+    The model builds one mask for all layers, as wide as the first layer of the prefix cache and the suffix. Layers
+    whose prefix is shorter get the columns that are left: every suffix row sees all of the prefix, and what rows see of
+    the suffix is kept.
     """
 
     def __init__(self, engine: DecoderEngine) -> None:

@@ -112,9 +112,9 @@ class DecoderTaps:
 def query_columns(call: Call, option: Any) -> tuple[Tensor, Tensor]:
     """Physical columns [B, R] of the query rows and which of them count [B, R].
 
-    ``"last"``: the last prompt token (before draft tokens of assisted decoding and action placeholders). ``"text"``: all
-    tokens after the last visual one, up to the same; ``"inner"``: these but for the first and the last. ``"all"``: all
-    tokens up to the same.
+    ``"last"``: the last prompt token (before draft tokens of assisted decoding and action placeholders). ``"text"``:
+    all tokens after the last visual one, up to the same; ``"inner"``: these but for the first and the last. ``"all"``:
+    all tokens up to the same.
     """
     assert call.real is not None
     segment = call.segments[-1]

@@ -66,8 +66,8 @@ class State:
     def _admit(self) -> None:
         if self.prompts == 0:
             raise ValueError(
-                "A second prompt with images inside one policy call: without a cache (use_cache=False) every token would "
-                "count as a call of its own. Use a cache, and run one observation per policy call."
+                "A second prompt with images inside one policy call: without a cache (use_cache=False) every token "
+                "would count as a call of its own. Use a cache, and run one observation per policy call."
             )
         self.prompts = None if self.prompts is None else self.prompts - 1
 
@@ -86,7 +86,9 @@ class State:
                 "so the memory of all of them was cleared."
             )
             self.forget()
-        changed = [row for row, layout in layouts.items() if self.layouts.get(row, layout) != layout and self.rows.get(row)]
+        changed = [
+            row for row, layout in layouts.items() if self.layouts.get(row, layout) != layout and self.rows.get(row)
+        ]
         if changed:
             _warn(
                 f"The prompt length or image layout of environment {', '.join(map(str, changed))} changed without a "
@@ -192,7 +194,9 @@ class Remembering:
         flags = [bool(flag) for flag in (mask.tolist() if isinstance(mask, Tensor) else mask)]
         known = self.state.environments
         if known and len(flags) != known:
-            raise ValueError(f"mask has {len(flags)} entries, and the last call ran {known} environments: pass one each.")
+            raise ValueError(
+                f"mask has {len(flags)} entries, and the last call ran {known} environments: pass one each."
+            )
         self.state.forget([row for row, flag in enumerate(flags) if flag])
 
     def row_state(self, row: int) -> dict:

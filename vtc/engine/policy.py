@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from .actions import stop_ids
 from .call import CALL, Call
 from .clock import Clock
 
@@ -80,13 +81,6 @@ def _setting(model: Any, kwargs: dict[str, Any], name: str) -> Any:
     """Value of a generation setting: of the call, of a configuration passed with it, or of the model's own."""
     own = kwargs.get("generation_config") or model.generation_config
     return kwargs[name] if name in kwargs else getattr(own, name, None)
-
-
-def stop_ids(given: Any) -> tuple[int, ...]:
-    """End-of-sequence ids as a tuple."""
-    if given is None:
-        return ()
-    return (given,) if isinstance(given, int) else tuple(int(i) for i in given)
 
 
 def _check_generation(setting: Callable[[str], Any], device: torch.device) -> None:

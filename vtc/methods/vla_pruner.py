@@ -23,7 +23,6 @@ roll back; ``with handle.using(state):`` runs calls on another memory (threads, 
 handle.policy_call():`` marks one call where generate is not the patched model's own, and forgets it when it raises.
 """
 
-
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -114,7 +113,9 @@ class VLAPruner(Method):
     """
 
     name: ClassVar[str] = "vla-pruner"
-    summary: ClassVar[str] = "robot policies: prompt attention and that of earlier actions, over the calls of an episode"
+    summary: ClassVar[str] = (
+        "robot policies: prompt attention and that of earlier actions, over the calls of an episode"
+    )
     paper: ClassVar[str] = "2511.16449"
     keep: Keep = 0.5
     layer: int = 3
