@@ -40,7 +40,7 @@ class ExplicitAdapter(Adapter):
     -----
     A forward brings images when it hands ``inputs_embeds`` to an empty cache. Token ids stand for text alone, and a
     continued cache for decode steps: neither is pruned. There is no vision tower to read, so methods that need the
-    attention of the encoder refuse.
+    attention of the encoder refuse. In a finished 4-D mask a row of padding sees nothing, not even itself.
     """
 
     family: ClassVar[str] = "explicit"

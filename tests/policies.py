@@ -40,7 +40,9 @@ class Prismatic(nn.Module):
         image = self.projector(torch.cat(towers, -1)).reshape(len(pixels), self.cameras * PATCHES, HIDDEN)
         text = self.language_model.get_input_embeddings()(ids)
         starts = (ids != 0).long().argmax(1).tolist()
-        return torch.stack([torch.cat([t[: s + 1], i, t[s + 1 :]]) for t, i, s in zip(text, image, starts, strict=True)])
+        return torch.stack(
+            [torch.cat([t[: s + 1], i, t[s + 1 :]]) for t, i, s in zip(text, image, starts, strict=True)]
+        )
 
     def mask(self, ids: Tensor) -> Tensor:
         """Attention mask of :meth:`embed`."""
@@ -78,8 +80,7 @@ class Prismatic(nn.Module):
         embeds, real = self.embed(pixels, ids), self.mask(ids).bool()
         embeds = torch.cat([embeds, embeds.new_zeros(len(ids), number, HIDDEN) + 0.1], 1)
         real = torch.cat([real, torch.ones(len(ids), number, dtype=torch.bool)], 1)
-        mask = real[:, None, None] & real[:, None, :, None] | torch.eye(real.shape[1], dtype=torch.bool)
-        mask = mask & (real[:, None, None] | ~real[:, None, :, None])
+        mask = real[:, None, None] & real[:, None, :, None]
         if self.language_model.config._attn_implementation == "eager":
             mask = torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min)
         positions = (real.long().cumsum(1) - 1).clamp_min(0)
@@ -98,7 +99,7 @@ def lively_rest(policy: Prismatic) -> None:
 
 
 def observation(seed: int = 0, rows: int = 1, words: tuple[int, ...] = (6,), cameras: int = 1) -> tuple[Tensor, Tensor]:
-    """Pixels and ids of one step; the instruction of a row does not depend on ``seed``. Shorter rows are left-padded."""
+    """Pixels and ids of one step; a row's instruction does not depend on ``seed``. Shorter rows are left-padded."""
     pixels = noise(rows, cameras, 3, IMAGE, IMAGE, seed=seed)
     counts = [words[r % len(words)] for r in range(rows)]
     ids = torch.zeros(rows, 1 + max(counts), dtype=torch.long)

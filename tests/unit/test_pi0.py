@@ -174,7 +174,9 @@ def test_other_methods(plain, method):
 
 
 def test_unpatching_restores_everything(plain):
-    before = [(n, tuple(m.__dict__), len(m._forward_hooks), len(m._forward_pre_hooks)) for n, m in plain.named_modules()]
+    before = [
+        (n, tuple(m.__dict__), len(m._forward_hooks), len(m._forward_pre_hooks)) for n, m in plain.named_modules()
+    ]
     vtc.patch(plain, "vla-pruner", keep=0.4)
     plain.sample_actions(**pi0_inputs(0))
     vtc.unpatch(plain)
