@@ -204,3 +204,22 @@ def alive_layers(record: Any, columns: list[Tensor], real: Tensor, layers: int) 
             alive[start:, log.row, where] = False
             alive[start:, log.row, where[kept]] = True
     return alive
+
+
+def pi0_columns(inputs: dict[str, Tensor], record: Any) -> list[Tensor]:
+    """Columns of every camera of a record, from the ids."""
+    found = []
+    for log in record.images:
+        where = (inputs["input_ids"][log.row] == 199).nonzero()[:, 0]
+        found.append(where[log.image * PATCHES : (log.image + 1) * PATCHES])
+    return found
+
+
+@torch.no_grad()
+def pi0_oracle(model: Any, handle: Any, inputs: dict[str, Tensor], seen: Seen | None = None) -> Tensor:
+    """Actions of the unpruned model with everything dropped masked out, in the prefix and for the expert."""
+    layers = len(model.model.dit.layers)
+    alive = alive_layers(handle.last, pi0_columns(inputs, handle.last), inputs["attention_mask"], layers)
+    prefix, expert = model.model.vlm.language_model.layers, model.model.dit.layers
+    with handle.disabled(), masked_layers(prefix, alive), masked_layers(expert, alive, seen):
+        return model.sample_actions(**inputs)

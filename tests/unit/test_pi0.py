@@ -9,10 +9,11 @@ import policies
 import pytest
 import torch
 import transformers
-from policies import PATCHES, Seen, alive_layers, build_pi0, masked_layers, pi0_inputs
+from policies import PATCHES, Seen, alive_layers, build_pi0, masked_layers, pi0_columns, pi0_inputs, pi0_oracle
 
 import vtc
 from vtc.compat import parse
+from vtc.support import typical_facts
 
 pytestmark = [
     pytest.mark.skipif(parse(transformers.__version__) < parse("5.20.0"), reason="pi0 needs transformers 5.20"),
@@ -38,27 +39,6 @@ def plain():
     assert "_vtc_handle" not in found.__dict__, "a test left its model patched"
 
 
-def columns_of(inputs, record):
-    """Columns of every camera of a record, from the ids."""
-    found = []
-    for log in record.images:
-        where = (inputs["input_ids"][log.row] == 199).nonzero()[:, 0]
-        found.append(where[log.image * PATCHES : (log.image + 1) * PATCHES])
-    return found
-
-
-@torch.no_grad()
-def oracle(model, handle, inputs, seen=None, **options):
-    """Actions of the unpruned model with everything dropped masked out, prefix and expert."""
-    alive = alive_layers(handle.last, columns_of(inputs, handle.last), inputs["attention_mask"], 6)
-    with (
-        handle.disabled(),
-        masked_layers(model.model.vlm.language_model.layers, alive),
-        masked_layers(model.model.dit.layers, alive, seen),
-    ):
-        return model.sample_actions(**inputs, **options)
-
-
 def warm(model, seeds=range(3)):
     for seed in seeds:
         model.sample_actions(**pi0_inputs(seed))
@@ -75,7 +55,7 @@ def test_pruned_actions_equal_masked_ones(model):
             inputs = pi0_inputs(seed)
             found = model.sample_actions(**inputs)
             assert [(start, rows) for start, rows in handle.last.layers] == [(0, [39, 21]), (3, [20, 11])]
-            assert (found - oracle(model, handle, inputs)).abs().max() < 1e-5
+            assert (found - pi0_oracle(model, handle, inputs)).abs().max() < 1e-5
             with handle.disabled():
                 assert (found - model.sample_actions(**inputs)).abs().max() > 1e-2
 
@@ -116,7 +96,7 @@ def test_action_attention_equals_eager_rows(pruned):
         inputs, seen = pi0_inputs(9), Seen({})
         handle.reset() if not pruned else None
         model.sample_actions(**inputs)
-        oracle(model, handle, inputs, seen)
+        pi0_oracle(model, handle, inputs, seen)
         for row, length in enumerate((32, 16)):
             rows = [r[row, :, 1:, :length].mean((0, 1)) for layer in (3, 4, 5) for r in seen.rows[layer]]
             assert len(rows) == 12
@@ -132,7 +112,7 @@ def test_a_forward_of_its_own_equals_sampling(plain):
     with vtc.patched(plain, "vla-pruner", keep=0.4, warmup="semantic") as handle:
         targets = torch.zeros(2, 6, 5)
         out = plain(**inputs, timestep=timestep, actions=targets)
-        alive = alive_layers(handle.last, columns_of(inputs, handle.last), inputs["attention_mask"], 6)
+        alive = alive_layers(handle.last, pi0_columns(inputs, handle.last), inputs["attention_mask"], 6)
         with handle.disabled(), torch.no_grad():
             with (
                 masked_layers(plain.model.vlm.language_model.layers, alive),
@@ -147,30 +127,13 @@ def test_a_forward_of_its_own_equals_sampling(plain):
     plain.zero_grad()
 
 
-@pytest.mark.parametrize("method", [m for m in vtc.list_methods() if m != "vla-pruner"])
-def test_other_methods(plain, method):
-    """Whatever runs on a prefix runs on this one, dropped before or inside it; merging is compared by row."""
-    inputs = pi0_inputs(1)
-    expected = plain.sample_actions(**inputs)
-    try:
-        handle = vtc.patch(plain, method, keep=1.0)
-    except ValueError as error:
-        assert len(str(error)) > 40
-        return
-    try:
-        assert method in ("pyramiddrop", "transprune") or torch.equal(plain.sample_actions(**inputs), expected)
-        handle.keep = 0.4
-        found = plain.sample_actions(**inputs)
-        assert 0 < handle.last.after < handle.last.before
-        if all(log.raw_groups is None for log in handle.last.images):
-            assert (found - oracle(plain, handle, inputs)).abs().max() < 1e-5
-        else:
-            assert torch.equal(found, plain.sample_actions(**inputs))
-            assert (found - expected).abs().max() > 1e-3
-        assert handle.report().to_dict()["visual_tokens"]["before"] == 48
-    finally:
-        vtc.unpatch(plain)
-    assert torch.equal(plain.sample_actions(**inputs), expected)
+def test_facts_of_the_support_matrix(plain):
+    adapter = vtc.find_adapter(plain)
+    facts, typical = adapter.facts(plain), typical_facts(adapter)
+    assert facts.actions == "expert" and facts.family == "pi0"
+    assert (facts.decoder_layers, facts.vision_layers) == (6, 2)
+    for name in ("multimodal_rope", "has_class_token", "linear_layers", "no_cuts"):
+        assert getattr(facts, name) == getattr(typical, name)
 
 
 def test_unpatching_restores_everything(plain):

@@ -49,7 +49,7 @@ class Handle(Remembering):
         super().__init__()
         self.model, self.methods, self.adapter, self.reason = model, methods, adapter, reason
         self.facts: ModelFacts = adapter.facts(model)
-        self.last: CallRecord | None = None
+        self.last = None
         self._prefilled: float | None = None
         stages = [stage for method in methods for stage in method.stages(self.facts)]
         check_stages(stages, self.facts)

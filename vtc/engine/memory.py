@@ -9,9 +9,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from .record import CallRecord
 
 Mask = Sequence[bool] | Tensor
 
@@ -78,8 +81,8 @@ class State:
         changed length of the prompt, another layout of its images, and another number of environments, after which
         rows cannot be told apart: all slots are emptied then.
         """
-        self.settle()
         self._admit()
+        self.settle()
         if any(self.rows.values()) and environments != self.environments:
             _warn(
                 f"{environments} environments (rows) instead of {self.environments}: rows can no longer be told apart, "
@@ -109,6 +112,8 @@ _USED: ContextVar[Mapping[int, State]] = ContextVar("vtc_states", default=Mappin
 
 class Remembering:
     """The part of a handle that keeps the memory of methods."""
+
+    last: CallRecord | None
 
     def __init__(self) -> None:
         self._state = State()
@@ -189,7 +194,7 @@ class Remembering:
         """
         if mask is None:
             self.state.forget()
-            self.last: Any = None
+            self.last = None
             return
         flags = [bool(flag) for flag in (mask.tolist() if isinstance(mask, Tensor) else mask)]
         known = self.state.environments
