@@ -51,13 +51,13 @@ def test_matrix(record_property, method, attention):
         found = model.sample_actions(**inputs)
         record = handle.last
         assert 0 < record.after < record.before == 48
+        assert handle.report().to_dict()["visual_tokens"]["after"] == record.after
         if any(log.raw_groups is not None for log in record.images):
             alone(model, handle, inputs, found)
         else:
             assert (found - pi0_oracle(model, handle, inputs)).abs().max() < 1e-5
         early = any(isinstance(s.at, Encoder | Projector) for s in handle.methods[0].stages(handle.facts))
         assert (record.layers[0][1] < record.sequence) == early
-        assert handle.report().to_dict()["visual_tokens"]["before"] == 48
     finally:
         vtc.unpatch(model)
     assert torch.equal(model.sample_actions(**inputs), expected)

@@ -137,7 +137,7 @@ class Remembering:
             _USED.reset(token)
 
     def save_state(self) -> State:
-        """Copy of the memory, for :meth:`load_state` (rollback, planning) or :meth:`using`."""
+        """Copy of the memory between two calls, for :meth:`load_state` (rollback, planning) or :meth:`using`."""
         return self.state.copy()
 
     def load_state(self, state: State) -> None:
