@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from .memory import State
 if TYPE_CHECKING:
     from .decoder import DecoderEngine
 
-STAT = "actions"
+STAT: Final = "actions"
 
 
 def wanted(feedback: Feedback | None) -> list[Need]:
@@ -204,7 +204,7 @@ class Actions:
     def _held(call: Call, layer: int) -> int | None:
         """Keys a layer would hold without a window; None where it has none."""
         cache = call.tally.cache() if call.tally is not None and call.tally.cache is not None else None
-        stored = cache.layers[layer] if cache is not None else None
+        stored: Any = cache.layers[layer] if cache is not None else None
         if not getattr(stored, "is_sliding", False):
             return None
         return int(stored.cumulative_length) if hasattr(stored, "cumulative_length") else kv.stored(stored)

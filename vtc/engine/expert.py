@@ -38,6 +38,8 @@ class ExpertEngine:
         actions, layers = self.engine.actions, self.expert.layers
         for need in wanted(actions.feedback) if actions.kind == "expert" else []:
             module = self.engine.adapter.attention(layers[need.layer])
+            if module is None:
+                raise ValueError(f"Layer {need.layer} of the expert has no attention module to read from.")
             self.taps.append(AttentionTap(module, {need: functools.partial(self._share, need.layer)}))
         handles = [
             layer.register_forward_pre_hook(functools.partial(self._layer_pre, i), with_kwargs=True)
