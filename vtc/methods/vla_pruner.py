@@ -3,6 +3,28 @@
 Paper: "VLA-Pruner: Temporal-Aware Dual-Level Visual Token Pruning for Efficient Vision-Language-Action Inference",
 arXiv 2511.16449.
 
+Specification
+-------------
+M image tokens, T layers counted from 0, ``A`` attention after the softmax, mean over heads, fp32. Before layer K = 3::
+
+    S_vl   = mean over all rows of the prompt of A at layer K - 1              what is read now
+    S_act  = sum_{i=1..w} gamma^i h_i, h_1 the newest call                     what actions are expected to look at
+    U      = top-k(S_vl) + top-k(S_act),  k = round(keep * M)                  between k and 2 k tokens
+    keep   = U if |U| = k, else the k tokens of U that max-min selection picks by the cosine distance of their
+             input embeddings, most isolated token first
+
+A call leaves behind h, the attention of its action queries to the image tokens, mean over queries and layers, 0 for
+tokens that were pruned before a layer and not renormalised. Action queries are the last prompt row and the generated
+tokens but the last (layer T // 2 - 1), action placeholders, or pi0's action rows over all flow steps (upper half of the
+layers). The first w = 3 calls keep everything. Positions are kept; layers before K keep all keys and values.
+
+Differences from the published code, which covers OpenVLA in one environment: the newest call weighs most, as in the
+paper (``decay_order="code"`` turns it round); the prompt's rows are averaged, as in the paper (``semantic="last"`` is
+the code's default); fp32 rankings, ties to the lower index; no token is picked twice and a zero row is at distance 1;
+batches, several cameras under one budget, pi0 and one-pass chunks are derived from the paper's text. Layer T // 2 - 1
+for generated actions and 3 full layers follow the code. The model keeps its attention kernel: only the rows that are
+needed are computed again.
+
 Use
 ---
 ::
@@ -45,7 +67,7 @@ INPUTS = Need("decoder", 0, "hidden_in")
 
 
 def estimate(history: Sequence[Tensor], gamma: float, order: Literal["paper", "code"] = "paper") -> Tensor:
-    """Expected attention of the next actions: decayed mean of the last calls' (section 3 of the paper).
+    """Expected attention of the next actions: decayed mean of the last calls'.
 
     Parameters
     ----------
