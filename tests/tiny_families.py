@@ -469,5 +469,7 @@ def _cases() -> list[Case]:
 RELEASE = parse(tf.__version__)
 OLD = {a.family for a in list_adapters() if a.since and RELEASE < parse(a.since)}
 """Families that need a newer transformers than the one installed."""
+POLICIES = {"pi0"}
+"""Families that give actions, not text: tiny ones are in ``policies``, their matrix in ``matrix/test_policies``."""
 FAMILIES = {c.name: c for c in _cases() if c.name.split("-")[0] not in OLD}
 ALL = {**CASES, **FAMILIES}

@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 
 import numpy as np
 
-from . import hired, quota, todre, transprune, vflowopt, vtc_cls
+from . import hired, quota, todre, transprune, vflowopt, vla_pruner, vtc_cls
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -39,11 +39,15 @@ CHECKERS: dict[str, Callable[[Arrays], None]] = {
     "quota_ops": quota.operators,
     "quota_merge": quota.merging,
     "quota_e2e": quota.end_to_end,
+    "vla_pruner_extract": vla_pruner.extract,
+    "vla_pruner_guide": vla_pruner.guide,
+    "vla_pruner_mmdp": vla_pruner.mmdp,
+    "vla_pruner_select": vla_pruner.select,
+    "vla_pruner_rollout": vla_pruner.rollout,
 }
 
 PENDING = {
     "quota_sampling": "front end of the video method",
-    "vla_pruner_*": "acts inside the language model",
 }
 """Kinds whose method is still to come, with the reason. Must be empty in the end."""
 

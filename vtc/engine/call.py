@@ -60,6 +60,8 @@ class Call:
     """Row, columns, kept columns, and what a stage did to the rows of the former to get those of the latter."""
     stats: dict[Any, Tensor] = field(default_factory=dict)
     scratch: dict[int, dict] = field(default_factory=dict)
+    tally: Any = None
+    """What the action queries of this policy call have looked at so far."""
     collector: Any = None
     collect_token: Any = None
     token: Any = None
