@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 
 import numpy as np
 
-from . import hired, todre, transprune, vflowopt, vtc_cls
+from . import hired, quota_sampling, todre, transprune, vflowopt, vtc_cls
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -23,6 +23,7 @@ CHECKERS: dict[str, Callable[[Arrays], None]] = {
     "hired_anyres_pad": hired.anyres,
     "hired_anyres_clamp": hired.anyres,
     "hired_clip": hired.clip,
+    "quota_sampling": quota_sampling.sampling,
     "todre_stage1": todre.stage1,
     "todre_pivot": todre.pivot,
     "todre_stage2": todre.stage2,
@@ -38,7 +39,10 @@ CHECKERS: dict[str, Callable[[Arrays], None]] = {
 }
 
 PENDING = {
-    "quota_*": "video method",
+    "quota_assign*": "video method",
+    "quota_ops*": "video method",
+    "quota_merge*": "video method",
+    "quota_e2e*": "video method",
     "vla_pruner_*": "acts inside the language model",
 }
 """Kinds whose method is still to come, with the reason. Must be empty in the end."""
