@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,7 +51,9 @@ def parse_entities(reply: str) -> list[str]:
     if found is None:
         return []
     try:
-        values = ast.literal_eval(found.group(1))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on escapes that mean nothing
+            values = ast.literal_eval(found.group(1))
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return []
     names = [value.strip() for value in values if isinstance(value, str)]

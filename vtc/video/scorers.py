@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..engine.call import CALL
 from ..methods._quota_scores import FrameScorer, checked_scores
@@ -111,10 +111,11 @@ def own_processor(handle: Any) -> Any:
 def undisturbed(handle: Any) -> Iterator[None]:
     """Run the patched model plainly inside, in eval mode, and leave it exactly as it was.
 
-    vtc is switched off, a forward that is under way is hidden from the hooks, and every attribute of a module that the
-    inner calls add, change or remove (``rope_deltas`` of Qwen's, ``training``) is put back.
+    vtc is switched off, a forward that is under way is hidden from the hooks, and every public attribute of a module
+    that the inner calls add or change (``rope_deltas`` of Qwen's, ``training``) is put back.
     """
-    before = [(module, dict(module.__dict__)) for module in handle.model.modules()]
+    # transformers marks hooks it has installed for good by private attributes, which must stay
+    before = [(module, _public(module)) for module in handle.model.modules()]
     hidden = CALL.set(None)
     try:
         with handle.disabled():
@@ -123,9 +124,13 @@ def undisturbed(handle: Any) -> Iterator[None]:
     finally:
         CALL.reset(hidden)
         for module, attributes in before:
-            for name in module.__dict__.keys() - attributes.keys():
+            for name in _public(module).keys() - attributes.keys():
                 del module.__dict__[name]
             module.__dict__.update(attributes)
+
+
+def _public(module: nn.Module) -> dict[str, Any]:
+    return {name: value for name, value in module.__dict__.items() if not name.startswith("_")}
 
 
 def as_scorer(scorer: Any) -> FrameScorer:
