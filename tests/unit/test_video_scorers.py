@@ -11,9 +11,9 @@ import tiny_processor
 import torch
 import transformers as tf
 from PIL import Image
+from vtc.demos import random_qwen
 
 import vtc
-from vtc.demos import random_qwen
 from vtc.video import ContrastiveScorer, PictureScorer, SelfScorer, VLMScorer, as_scorer, plan
 from vtc.video.clips import find_clips
 from vtc.video.letters import letter_id, letter_probability
