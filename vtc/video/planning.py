@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from torch import Tensor
 
 from ..core.budget import Keep, check_keep, keep_count
 from ..methods._quota_scores import checked_scores
+from ..methods.base import check_choice
 from .entities import decouple as ask_for_entities
 from .entities import frame_question
 from .reading import Clip, read_video
@@ -20,6 +22,8 @@ from .vlm import VLMScorer
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+Cap = Literal["none", "official", "fill"]
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,10 @@ class Plan:
     tokens: list[int] | None = None
     grids: list[tuple[int, int]] | None = None
 
-    def assign(self, budget: Keep, grid: tuple[int, int], exponent: float = 2.0, cap: bool = True) -> Plan:
-        """Copy of the plan with tokens and grids.
+    def assign(
+        self, budget: Keep, grid: tuple[int, int], exponent: float = 2.0, cap: Cap = "fill", min_tokens: int = 0
+    ) -> Plan:
+        """Copy of the plan with tokens and grids, by the rule of the method ``quota``.
 
         Parameters
         ----------
@@ -63,30 +69,26 @@ class Plan:
             Tokens of all frames together, or their share of ``T * h * w``.
         grid : (int, int)
             Rows and columns h, w of one frame's tokens as the model makes them.
-        exponent : float
-            Contrast of the scores.
-        cap : bool
-            No frame gets more than its native tokens, and what it would have had beyond goes to the others. False: as
-            published for the bilinear operator, where a frame may be up-sampled.
+        exponent, cap, min_tokens
+            See :class:`vtc.methods.Quota`; ``cap="none"`` lets frames outgrow the grid.
 
         Raises
         ------
         ValueError
             A number out of range.
         """
-        from ..core.quota import fill, frame_weights, token_grid, whole_tokens
+        from ..core.quota import token_grid
+        from ..methods.quota import assign
 
         height, width = grid
         if height < 1 or width < 1:
             raise ValueError(f"grid={grid!r} is not allowed: pass rows and columns of tokens, both at least 1.")
+        check_choice("cap", cap, ("none", "official", "fill"))
         check_keep(budget, "budget")
-        native = self.scores.new_full((len(self.scores),), float(height * width))
-        total = int(native.sum())
-        number = keep_count(budget, total) if cap or isinstance(budget, float) else int(budget)
-        weights = frame_weights(self.scores, exponent)
-        shares = fill(weights, number, native.new_zeros(len(native)), native) if cap else weights * number
-        counts = whole_tokens(shares).tolist()
-        grids = [token_grid(count, height, width, cap) for count in counts]
+        sizes = torch.full((len(self.scores),), height * width)
+        number = keep_count(budget, int(sizes.sum()))
+        counts = assign(self.scores, sizes, number, cap, sizes, min_tokens, exponent)
+        grids = [token_grid(count, height, width, cap != "none") for count in counts]
         return replace(self, tokens=[rows * cols for rows, cols in grids], grids=grids)
 
     def joined(self, pictures: int = 2) -> Plan:
