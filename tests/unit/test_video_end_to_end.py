@@ -4,9 +4,9 @@ import moving
 import numpy as np
 import pytest
 import torch
+from vtc.demos import random_qwen
 
 import vtc
-from vtc.demos import random_qwen
 from vtc.video import SelfScorer, VLMScorer, plan, read_video
 
 QUESTION = "When does the blue square appear?"

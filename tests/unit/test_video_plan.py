@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from vtc.demos import random_qwen
 
 import vtc
-from vtc.demos import random_qwen
 from vtc.video import Plan, VLMScorer, plan, read_video
 
 QUESTION = "When does the blue square appear?"
