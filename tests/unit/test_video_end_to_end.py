@@ -36,7 +36,7 @@ def generate(model, inputs):
 
 
 def blueness(pictures, question):
-    return [0.01 + float((np.asarray(p)[..., 2] > np.asarray(p)[..., 0] + 60).mean()) for p in pictures]
+    return [0.01 + float((np.asarray(p)[..., 2] > np.asarray(p).astype(int)[..., 0] + 60).mean()) for p in pictures]
 
 
 def test_vidcom2_on_a_file(film, qwen):

@@ -20,7 +20,7 @@ def frames(count=4):
 
 
 def blueness(pictures, question):
-    return [float((np.asarray(p)[..., 2] > np.asarray(p)[..., 0] + 60).mean()) for p in pictures]
+    return [float((np.asarray(p)[..., 2] > np.asarray(p).astype(int)[..., 0] + 60).mean()) for p in pictures]
 
 
 def test_a_plan_of_a_file(tmp_path):
