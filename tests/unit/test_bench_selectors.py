@@ -40,3 +40,10 @@ def test_a_long_video_at_full_width(label):
     """The same at the width of a language model of 7 billion parameters (float32)."""
     (row,) = run((16384,), (3584,), (0.1,), repeats=1, selectors=[label], frames=64)
     assert row["extra_mib"] < 1024
+
+
+def test_quota_needs_little_memory(monkeypatch):
+    pytest.importorskip("vtc.methods.quota")
+    monkeypatch.setitem(SELECTORS, "quota", {"method": "quota", "frame_scores": [float(i % 7) for i in range(64)]})
+    (row,) = run((16384,), (64,), (0.1,), repeats=1, selectors=["quota"], frames=64)
+    assert 1000 < row["kept"] <= 1638 and row["extra_mib"] < 640
