@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import torch
 from torch import Tensor
 
-FrameScores: TypeAlias = "str | Tensor | Sequence[float] | Sequence[Tensor | Sequence[float]]"
+FrameScores: TypeAlias = str | Tensor | Sequence[float] | Sequence[Tensor | Sequence[float]]
 """``"uniform"``, one vector ``[T]``, or a list with one vector per clip of the batch."""
 
 
@@ -86,7 +86,7 @@ def plain_scores(scores: Any) -> Any:
         return scores
     if isinstance(scores, str):
         raise ValueError(f"frame_scores={scores!r} is not known; the only word is 'uniform', else pass numbers.")
-    if isinstance(scores, (list, tuple)) and len(scores) and not all(_is_number(s) for s in scores):
+    if isinstance(scores, (list, tuple)) and len(scores) and not any(_is_number(s) for s in scores):
         return [checked_scores(s, f"frame_scores[{i}]").tolist() for i, s in enumerate(scores)]
     return checked_scores(scores).tolist()
 

@@ -77,8 +77,7 @@ class Plan:
         ValueError
             A number out of range.
         """
-        from ..core.quota import token_grid
-        from ..methods.quota import assign
+        from ..core.quota import assign, token_grid
 
         height, width = grid
         if height < 1 or width < 1:
