@@ -29,6 +29,7 @@ SELECTORS: dict[str, dict[str, Any]] = {
     "todre k_center": {"method": "todre", "objective": "k_center"},
     "divprune": {"method": "divprune"},
     "divprune centered": {"method": "divprune", "geometry": "centered"},
+    "vidcom2": {"method": "vidcom2"},
 }
 """What is measured: label -> method and its options."""
 
@@ -44,8 +45,9 @@ def run(
     selectors: Sequence[str] | None = None,
     device: str = "cpu",
     scatter: float = 0.5,
+    frames: int = 1,
 ) -> list[dict[str, Any]]:
-    """Measure every selector on one synthetic image per size.
+    """Measure every selector on one synthetic image or video per size.
 
     Parameters
     ----------
@@ -59,6 +61,8 @@ def run(
     device : str
     scatter : float
         Spread of the tokens around 40 directions; from about 3 on they are plain Gaussian, which is hardest.
+    frames : int
+        1: an image. More: a video of so many frames, which the sizes are multiples of.
 
     Returns
     -------
@@ -80,7 +84,7 @@ def run(
         for d in dims:
             features = synthetic_features(n, d, scatter).to(device)
             for keep in keeps:
-                rows += [_row(label, features, keep, repeats) for label in labels]
+                rows += [_row(label, features, keep, repeats, frames) for label in labels]
     return rows
 
 
@@ -92,11 +96,11 @@ def synthetic_features(n: int, d: int, scatter: float = 0.5) -> Tensor:
     return centres[torch.randint(40, (n,), generator=generator)] + noise + torch.randn(d, generator=generator)
 
 
-def _row(label: str, features: Tensor, keep: float, repeats: int) -> dict[str, Any]:
+def _row(label: str, features: Tensor, keep: float, repeats: int, frames: int) -> dict[str, Any]:
     options = dict(SELECTORS[label])
     # cuts inside the language model are not measured here: the first stage is the one before it
     stage = make_method(options.pop("method"), keep=keep, **options).stages(_FACTS)[0]
-    view = _view(stage, features)
+    view = _view(stage, features, frames)
     extra = peak_extra(lambda: stage.select(view), features.device)
     times = []
     for _ in range(repeats):
@@ -120,10 +124,15 @@ def _row(label: str, features: Tensor, keep: float, repeats: int) -> dict[str, A
     }
 
 
-def _view(stage: Stage, features: Tensor) -> View:
+def _view(stage: Stage, features: Tensor, frames: int = 1) -> View:
     n, device = features.shape[0], features.device
-    height = max(h for h in range(1, math.isqrt(n) + 1) if n % h == 0)
-    unit = Unit("image", n, (1, height, n // height)).filled()
+    if n % frames:
+        raise ValueError(
+            f"{n} tokens cannot be {frames} frames of equal size; pass sizes that are multiples of {frames}."
+        )
+    size = n // frames
+    height = max(h for h in range(1, math.isqrt(size) + 1) if size % h == 0)
+    unit = Unit("image" if frames == 1 else "video", n, (frames, height, size // height)).filled()
     assert unit.part is not None and unit.cell is not None and unit.role is not None
     generator = torch.Generator().manual_seed(1)
     stats: dict[Need, Tensor] = {

@@ -18,7 +18,7 @@ from .version import __version__
 if TYPE_CHECKING:
     from vtc.adapters import find_adapter, list_models
 
-    from . import methods, viz
+    from . import methods, video, viz
     from .config import Config, load
     from .engine.handle import Handle
     from .methods import list_methods
@@ -41,7 +41,7 @@ _LAZY = {
     "list_models": ".adapters",
     "find_adapter": ".adapters",
 }
-_MODULES = {"methods", "viz", "adapters", "kernels", "eval", "demos", "report"}
+_MODULES = {"methods", "video", "viz", "adapters", "kernels", "eval", "demos", "report"}
 
 
 def __getattr__(name: str) -> Any:
@@ -68,5 +68,6 @@ __all__ = [
     "patch",
     "patched",
     "unpatch",
+    "video",
     "viz",
 ]

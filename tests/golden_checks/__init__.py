@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from fnmatch import fnmatch
 
 import numpy as np
 
-from . import hired, quota, todre, transprune, vflowopt, vla_pruner, vtc_cls
+from . import hired, quota, quota_sampling, todre, transprune, vflowopt, vla_pruner, vtc_cls
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -23,6 +22,7 @@ CHECKERS: dict[str, Callable[[Arrays], None]] = {
     "hired_anyres_pad": hired.anyres,
     "hired_anyres_clamp": hired.anyres,
     "hired_clip": hired.clip,
+    "quota_sampling": quota_sampling.sampling,
     "todre_stage1": todre.stage1,
     "todre_pivot": todre.pivot,
     "todre_stage2": todre.stage2,
@@ -46,21 +46,7 @@ CHECKERS: dict[str, Callable[[Arrays], None]] = {
     "vla_pruner_rollout": vla_pruner.rollout,
 }
 
-PENDING = {
-    "quota_sampling": "front end of the video method",
-}
-"""Kinds whose method is still to come, with the reason. Must be empty in the end."""
-
 
 def kind_of(stem: str) -> str:
     """Kind of a file: its name, without a last ``_suffix`` unless the whole name is a kind."""
     return stem if stem in CHECKERS else stem.rsplit("_", 1)[0]
-
-
-def pending_reason(stem: str) -> str | None:
-    """Why a file is not checked yet, None when it is."""
-    for name in (stem, kind_of(stem)):
-        for pattern, reason in PENDING.items():
-            if fnmatch(name, pattern):
-                return reason
-    return None

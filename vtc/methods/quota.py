@@ -39,7 +39,8 @@ class Quota(Method):
         pair is accepted as well.
     scorer : callable, optional
         Asked for scores before the encoder of a call runs, when ``frame_scores`` is None; see
-        :class:`~vtc.methods._quota_scores.FrameScorer`. Not saved with a configuration.
+        :class:`~vtc.methods._quota_scores.FrameScorer`. Not saved with a configuration. ``vtc.patch`` also takes
+        ``"self"`` or a pair (model, processor), see :func:`vtc.video.as_scorer`.
     query : str, optional
         The question, for the scorer.
     operator : {"auto", "bilinear", "average", "pick", "merge", "separable"}
