@@ -109,6 +109,14 @@ class Adapter:
     prepared_masks: ClassVar[bool] = False
     """The base model hands finished masks to the decoder, in which images may attend both ways."""
 
+    action_length: int = 0
+    """Placeholders at the end of a prompt that one pass turns into actions."""
+    policy_calls: ClassVar[tuple[str, ...]] = ("generate",)
+    """Methods of the model that run a whole policy call."""
+    embeds_prompt: ClassVar[tuple[str, str] | None] = None
+    """Submodule and method that turn ids and pixels into embeddings outside of the base model, if one does. The engine
+    leaves ``(records, columns)`` on what it returns, as the attribute ``vtc_prompt``."""
+
     per_token: ClassVar[tuple[str, ...]] = ("per_layer_inputs",)
     """Further keyword arguments of the decoder with a row per token ``[B, L, ...]``."""
 
@@ -139,6 +147,14 @@ class Adapter:
         found = first_path(block, self.attentions)
         inner = first_path(found, ("attention", "self")) if found is not None and not hasattr(found, "config") else None
         return inner if inner is not None else found
+
+    def expert(self, model: nn.Module) -> Any:
+        """Second decoder that reads the cache of the first, None when there is none."""
+        return None
+
+    def expert_rows(self, model: nn.Module) -> int:
+        """Rows at the end of its input that become actions."""
+        return 0
 
     def deepstack(self, model: nn.Module) -> int:
         """Number of early decoder layers after which the model adds further rows to visual tokens."""
@@ -207,6 +223,16 @@ class Adapter:
     def scattered(self, record: EncodeRecord, inputs: Mapping[str, Any]) -> EncodeRecord:
         """Rows of ``record`` that the base model, called with ``inputs``, puts into the prompt: all of them."""
         return record
+
+    def given(self, model: nn.Module, inputs: Mapping[str, Any]) -> tuple[list[EncodeRecord], dict[str, Tensor]]:
+        """Images that lie in ``inputs`` of the base model without having been encoded by it.
+
+        Returns
+        -------
+        list of EncodeRecord, and dict of str to BoolTensor [B, L]
+            Geometry, and the columns per modality.
+        """
+        return [], {}
 
     def keeps_class_row(self, model: nn.Module, call: FeatureCall) -> bool:
         """True when [CLS] is one of the features (``vision_feature_select_strategy="full"``)."""

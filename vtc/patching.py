@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from .adapters import Adapter, find_adapter  # type: ignore[import-not-found,unused-ignore]
+from .adapters.explicit import explicit_adapter  # type: ignore[import-not-found,unused-ignore]
 from .compat import check_transformers, parse
 from .config import Config
 from .core.budget import Keep
@@ -22,7 +23,15 @@ Choice = str | Method | Config | Sequence[Method | str]
 
 
 def patch(
-    model: nn.Module, method: Choice = "auto", keep: Keep | None = None, *, processor: Any = None, **options: Any
+    model: nn.Module,
+    method: Choice = "auto",
+    keep: Keep | None = None,
+    *,
+    processor: Any = None,
+    image_start: int | None = None,
+    image_length: int | Sequence[int] | None = None,
+    action_length: int = 0,
+    **options: Any,
 ) -> Handle:
     """Make a vision-language model run on fewer visual tokens, in place.
 
@@ -38,6 +47,13 @@ def patch(
         Share of each image's tokens in (0, 1], or tokens per image; default: the method's own.
     processor : optional
         The model's processor; only methods that read the question need it.
+    image_start, image_length : int (or a sequence of lengths, one per camera), optional
+        For a language model that is handed embeddings with images in them, such as the one inside an OpenVLA-style
+        policy: column of the first image token, counted from the first real token of a row, and tokens per image.
+        ``vtc.patch(policy.language_model, "vla-pruner", keep=0.5, image_start=1, image_length=256)``. Any method
+        that acts after the projector or inside the language model will do.
+    action_length : int
+        With them: placeholders at the end of the prompt that become a chunk of actions in one pass (OpenVLA-OFT).
     **options
         Hyperparameters of the method.
 
@@ -62,7 +78,8 @@ def patch(
     """
     found = check_transformers()
     model = unwrapped(model)
-    adapter = find_adapter(model)
+    explicit = image_start is not None or image_length is not None or action_length
+    adapter = explicit_adapter(model, image_start, image_length, action_length) if explicit else find_adapter(model)
     if adapter.since and parse(found) < parse(adapter.since):
         raise ImportError(f"Family {adapter.family!r} needs transformers >= {adapter.since}, found {found}.")
     if getattr(model.config, "is_encoder_decoder", False):

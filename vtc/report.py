@@ -42,7 +42,7 @@ class Report:
         widths = _layer_weights(handle)
         vision = sum(sum(c.seconds().values()) for c in record.vision_clock if c is not None)
         seconds = {"vision": vision, **record.clock.seconds()}
-        texts = text_config(handle.model)
+        texts = text_config(handle)
         parameter = next(handle.model.parameters())
         return cls(
             {
@@ -130,9 +130,9 @@ class Report:
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{times}</p>"
 
 
-def text_config(model: Any) -> Any:
+def text_config(handle: Handle) -> Any:
     """Config of the language model."""
-    return model.config.get_text_config()
+    return handle.adapter.decoder(handle.model).config
 
 
 def _row(name: str, before: float, after: float, form: str) -> tuple[str, str, str, str]:
@@ -172,7 +172,7 @@ def _visual_mean(record: Any, layers: list[list[int]]) -> float:
 
 def _layer_weights(handle: Handle) -> list[tuple[int, int]]:
     """Matrix weights and query width of every decoder layer."""
-    text = text_config(handle.model)
+    text = text_config(handle)
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     width = head * text.num_attention_heads
     return [(_matrices(layer), width) for layer in handle.adapter.layers(handle.model)]

@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 
 import numpy as np
 
-from . import hired, todre, transprune, vflowopt, vtc_cls
+from . import hired, todre, transprune, vflowopt, vla_pruner, vtc_cls
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -35,11 +35,15 @@ CHECKERS: dict[str, Callable[[Arrays], None]] = {
     "vflowopt_topk": vflowopt.topk,
     "vflowopt_pipeline": vflowopt.pipeline,
     "vflowopt_stages": vflowopt.stages,
+    "vla_pruner_extract": vla_pruner.extract,
+    "vla_pruner_guide": vla_pruner.guide,
+    "vla_pruner_mmdp": vla_pruner.mmdp,
+    "vla_pruner_select": vla_pruner.select,
+    "vla_pruner_rollout": vla_pruner.rollout,
 }
 
 PENDING = {
     "quota_*": "video method",
-    "vla_pruner_*": "acts inside the language model",
 }
 """Kinds whose method is still to come, with the reason. Must be empty in the end."""
 

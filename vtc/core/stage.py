@@ -19,6 +19,7 @@ Stat = Literal[
     "query_rows",
     "next_rows",
     "masses",
+    "actions",
     "focus",
     "entropy",
     "hidden_in",
@@ -64,15 +65,18 @@ class Need:
         ``focus``: two-pass received attention (VFlowOpt); ``option`` = threshold t.
         ``entropy``: softmax over the patches of a partition of their grey-level entropy in bits; ``option`` =
         "paper" or "wrapped" (VFlowOpt).
-        ``query_rows``: attention of chosen text rows to every token, mean over heads and rows; ``option`` = "last"
-        or "text".
+        ``query_rows``: attention of chosen rows to every token, mean over heads and rows; ``option`` = "last", "text"
+        (all behind the last image), "inner" (the same without its first and last row) or "all" (the whole prompt,
+        padding and action placeholders excluded).
         ``next_rows``: the same of the layer a decoder stage stands before, computed ahead from the rows as they
         enter it (PyramidDrop, TransPrune).
         ``masses``: ``[2]`` for the whole row, not per token: mean attention of text rows to the visual tokens, and of
         visual rows to the text; ``option`` = length of the system prompt in tokens, None: all before the first image
         (ToDRE).
         ``transition``: how much attention and FFN change a token (TransPrune); ``option`` = (direction, domain).
-        ``hidden_in``, ``hidden_out``: the layer's input or output.
+        ``actions``: attention of the action queries, see :class:`Feedback`.
+        ``hidden_in``, ``hidden_out``: the layer's input or output; of the decoder only the input of layer 0, the rows
+        that enter the language model.
     option : hashable
         Parameter of the statistic.
     """
@@ -104,6 +108,9 @@ class ModelFacts:
         Decoder layers without per-token KV (linear attention).
     no_cuts : str
         Why tokens cannot be dropped between decoder layers; empty when they can.
+    actions : {"generated", "placeholders", "expert"}
+        What asks for actions: the last prompt token and the generated ones, placeholders at the end of the prompt
+        that are read in one pass, or a second decoder that reads the first one's cache.
     """
 
     family: str = "generic"
@@ -115,6 +122,7 @@ class ModelFacts:
     multimodal_rope: bool = False
     linear_layers: tuple[int, ...] = ()
     no_cuts: str = ""
+    actions: Literal["generated", "placeholders", "expert"] = "generated"
 
 
 @dataclass
@@ -242,3 +250,20 @@ class Stage:
     positions: Positions = "keep"
     needs_text: bool = False
     modalities: tuple[str, ...] = ("image", "video")
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What a method wants to hear of a call after its selection: where the action queries have looked.
+
+    Parameters
+    ----------
+    layers : tuple of int
+        0-based layers of the decoder, or of the expert that reads its cache, whose attention is averaged.
+    take : callable
+        ``take(slot, scores)`` at the end of a policy call: ``slot`` is ``View.state`` of the row, ``scores`` [M] fp32 the
+        mean attention of the action queries to the row's visual tokens, 0 for tokens that were pruned before a layer.
+    """
+
+    layers: tuple[int, ...]
+    take: Callable[[dict, Tensor], None]

@@ -102,6 +102,24 @@ def attention_rows(call: AttentionCall, rows: Tensor) -> Tensor:
     return torch.nan_to_num(torch.softmax(logits, -1), nan=0.0)
 
 
+def mean_rows(call: AttentionCall, rows: Tensor, counts: Tensor) -> Tensor:
+    """Attention of chosen queries to every key, mean over heads and those queries: ``[B, K]``, 0 without queries.
+
+    Parameters
+    ----------
+    rows : LongTensor [B, R]
+        Queries; read block by block.
+    counts : BoolTensor [B, R]
+        Which of them count.
+    """
+    batch, heads, _, _ = call.q.shape
+    step = max(1, BLOCK // (batch * heads * call.k.shape[2]))
+    total = torch.zeros(batch, call.k.shape[2], dtype=_wide(call.q[:0]).dtype, device=call.q.device)
+    for chosen, real in zip(rows.split(step, 1), counts.split(step, 1), strict=True):
+        total += (attention_rows(call, chosen).mean(1) * real[..., None]).sum(1)
+    return total / counts.sum(1, keepdim=True).clamp_min(1)
+
+
 def _measured(call: AttentionCall, **wanted: Any) -> AttentionStats | None:
     """Let the kernel measure; None where it does not run or does not know a mask, a window or a softcap."""
     if call.mask is not None or call.window or call.softcap or not use_triton(call.q, call.k):

@@ -35,6 +35,8 @@ class Collector:
     context: Any = None
     ahead: bool = False
     """The next kernel call is only measured, and ends with :class:`MeasuredAhead`."""
+    only: str = ""
+    """The one statistic to measure; empty: all that are asked for."""
 
 
 class MeasuredAhead(Exception):
@@ -176,6 +178,8 @@ class AttentionTap:
         """Run the measures on one kernel call and append the results."""
         call = describe(self.module, query, key, mask, kwargs)
         for need, fn in (self.ahead if collector.ahead else self.measures).items():
+            if collector.only and need.stat != collector.only:
+                continue
             collector.values.setdefault(need, []).append(fn(call, collector))
 
 

@@ -56,6 +56,8 @@ class Call:
     """Columns bool [B, L], and one tensor of rows per early layer, to be added by the engine."""
     stats: dict[Any, Tensor] = field(default_factory=dict)
     scratch: dict[int, dict] = field(default_factory=dict)
+    tally: Any = None
+    """What the action queries of this policy call have looked at so far."""
     collector: Any = None
     collect_token: Any = None
     token: Any = None

@@ -10,14 +10,17 @@ from torch import Tensor, nn
 from vtc.adapters import Adapter
 
 from ..core.layout import Packing, Segment
-from ..core.stage import Decoder, Projector, Stage
+from ..core.stage import Decoder, Feedback, Projector, Stage
 from . import cache as kv
+from .actions import Actions, wanted
 from .call import CALL, Call, current, locate
 from .clock import Clock
 from .encoder import RECORD
 from .entrance import Entrance
+from .expert import ExpertEngine
 from .layers import LayerHooks
 from .measure import DecoderTaps
+from .policy import Wrappers
 from .record import CallRecord
 from .selecting import keep_mask, run_stage
 
@@ -25,7 +28,9 @@ from .selecting import keep_mask, run_stage
 class DecoderEngine:
     """Hooks on the model, its base, its decoder and, where needed, the decoder's layers."""
 
-    def __init__(self, model: nn.Module, adapter: Adapter, stages: list[Stage], owner: Any) -> None:
+    def __init__(
+        self, model: nn.Module, adapter: Adapter, stages: list[Stage], owner: Any, feedback: Feedback | None = None
+    ) -> None:
         self.model, self.adapter, self.stages, self.owner = model, adapter, stages, owner
         self.base, self.decoder = adapter.base(model), adapter.decoder(model)
         self.first = [s for s in stages if isinstance(s.at, Projector)]
@@ -36,7 +41,10 @@ class DecoderEngine:
         self.token_ids = adapter.token_ids(model)
         self.entrance = Entrance(self)
         self.layer_hooks = LayerHooks(self)
-        self.taps = DecoderTaps(self, [n for s in stages for n in s.needs if n.tower == "decoder"])
+        self.actions = Actions(self, feedback)
+        mine = [] if owner.facts.actions == "expert" else wanted(feedback)
+        self.taps = DecoderTaps(self, [n for s in stages for n in s.needs if n.tower == "decoder"] + mine)
+        self.expert, self.wrappers = ExpertEngine(self), Wrappers(self)
         self.handles: list[Any] = []
         self.enabled = True
 
@@ -47,15 +55,21 @@ class DecoderEngine:
             add(module.register_forward_pre_hook(self._outer_pre, with_kwargs=True))
             add(module.register_forward_hook(self._outer_post, with_kwargs=True, always_call=True))
         add(self.decoder.register_forward_pre_hook(self._decoder_pre, with_kwargs=True))
-        add(self.decoder.register_forward_hook(self._decoder_post, with_kwargs=True))
+        # a decoder that is patched by itself is its own base: its exit comes before that of the whole call
+        own = self.decoder is self.base
+        add(self.decoder.register_forward_hook(self._decoder_post, with_kwargs=True, prepend=own))
         rotary = getattr(self.decoder, "rotary_emb", None)
         if isinstance(rotary, nn.Module):
             add(rotary.register_forward_pre_hook(self.entrance.rotary_pre, with_kwargs=True))
         self.handles += self.layer_hooks.install()
         self.taps.install()
+        self.handles += self.expert.install()
+        self.wrappers.install()
 
     def remove(self) -> None:
         """Remove every hook, last first."""
+        self.wrappers.remove()
+        self.expert.remove()
         self.taps.remove()
         while self.handles:
             self.handles.pop().remove()
@@ -80,7 +94,11 @@ class DecoderEngine:
     def _note_inputs(self, call: Call, args: tuple, kwargs: dict[str, Any]) -> None:
         ids = kwargs.get("input_ids", args[0] if args and isinstance(args[0], Tensor) else None)
         embeds = kwargs.get("inputs_embeds")
-        call.inputs = kwargs
+        call.inputs = {"input_ids": ids, **kwargs}
+        if not call.records:
+            call.records, call.placeholders = self.adapter.given(self.model, call.inputs)
+            if call.records:
+                return
         for modality, token in self.token_ids.items():
             if ids is not None:
                 call.placeholders[modality] = ids == token
@@ -108,6 +126,8 @@ class DecoderEngine:
         if call is None or call.owner is not module:
             return
         self.taps.stop(call)
+        if output is None:
+            self.actions.discard(call)
         CALL.reset(call.token)
         call.clock.stop("forward")
         self.owner.finish(call)
@@ -116,6 +136,8 @@ class DecoderEngine:
         if not self.enabled:
             return None
         call = current(self.owner) if not torch.compiler.is_compiling() else None
+        if call is not None and not call.records:
+            self.actions.resume(call, kwargs)
         if call is not None and call.records and kwargs.get("inputs_embeds") is not None:
             self._prefill(call, kwargs)
             return args, kwargs
@@ -130,11 +152,12 @@ class DecoderEngine:
         self.entrance.note_past(call, kwargs, batch, length)
         call.records = [self.adapter.scattered(record, call.inputs) for record in call.records]
         call.groups = locate(call, batch)
+        self.actions.begin(call, batch)
         call.clock.start("select")
         for stage in self.first:
             merged = run_stage(call, stage, 0, embeds, None, self.owner.row_state)
             embeds = embeds if merged is None else merged
-        kwargs["inputs_embeds"] = embeds
+        kwargs["inputs_embeds"] = full = embeds
         keep = keep_mask(call, batch, length, embeds.device)
         call.clock.stop("select")
         renumber = bool(self.first) and all(s.positions == "renumber" for s in self.first)
@@ -142,16 +165,21 @@ class DecoderEngine:
             self.entrance.shrink(call, kwargs, keep, renumber and not self.adapter.multimodal_rope)
         else:
             self.entrance.pass_through(call, kwargs)
-        self.taps.start(call)
+        self.taps.start(call, full)
 
     def _decoder_post(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
         call = current(self.owner) if not torch.compiler.is_compiling() else None
-        if call is None or not call.segments or output is None:
+        if call is None or output is None:
             return None
+        if not call.groups:
+            self.actions.end_step(call)
         self.taps.stop(call)
+        if not call.segments:
+            return None
         if call.past is not None:
             self._commit(call)
         if call.groups:
+            self.actions.end_prompt(call)
             self.owner.note(self._record(call))
         return self._restore(call, output)
 

@@ -13,11 +13,13 @@ from vtc.adapters import Adapter
 
 from ..config import Config
 from ..core.budget import Keep, check_keep
-from ..core.stage import Decoder, Encoder, ModelFacts, Stage
+from ..core.stage import Decoder, Encoder, Feedback, ModelFacts, Stage
 from ..methods.base import Method
+from .actions import Actions
 from .call import Call
 from .decoder import DecoderEngine
 from .encoder import EncoderEngine
+from .memory import Remembering
 from .record import CallRecord
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 ATTRIBUTE = "_vtc_handle"
 
 
-class Handle:
+class Handle(Remembering):
     """What :func:`vtc.patch` returns.
 
     Attributes
@@ -37,22 +39,23 @@ class Handle:
     facts : ModelFacts
     last : CallRecord or None
         What happened in the last forward that brought images.
-    state : dict of int to dict
-        Memory of methods that keep one, per row of the batch.
+    state : State
+        Memory of methods that keep one, a slot per row of the batch; see :meth:`reset`.
     reason : str
         Why ``method="auto"`` chose what it chose; empty otherwise.
     """
 
     def __init__(self, model: nn.Module, methods: list[Method], adapter: Adapter, reason: str = "") -> None:
+        super().__init__()
         self.model, self.methods, self.adapter, self.reason = model, methods, adapter, reason
         self.facts: ModelFacts = adapter.facts(model)
         self.last: CallRecord | None = None
-        self.state: dict[int, dict] = {}
         self._prefilled: float | None = None
         stages = [stage for method in methods for stage in method.stages(self.facts)]
         check_stages(stages, self.facts)
+        feedback = the_feedback(methods, stages, self.facts)
         self._encoder = EncoderEngine(model, adapter, stages, self)
-        self._decoder = DecoderEngine(model, adapter, stages, self)
+        self._decoder = DecoderEngine(model, adapter, stages, self, feedback)
 
     def install(self) -> None:
         """Hook the model; on any error leave it as it was."""
@@ -82,6 +85,11 @@ class Handle:
             self._decoder.enabled, self._encoder.enabled = before
 
     @property
+    def actions(self) -> Actions:
+        """What follows the action queries of a policy."""
+        return self._decoder.actions
+
+    @property
     def keep(self) -> Keep:
         """Strength: share in (0, 1] or tokens per image; set it to change the next calls."""
         return self.methods[0].keep
@@ -97,15 +105,6 @@ class Handle:
     def config(self) -> Config:
         """Configuration to save and to load again."""
         return Config([m.to_dict() for m in self.methods])
-
-    def reset(self) -> None:
-        """Forget the memory of methods that keep one, and the last record."""
-        self.state.clear()
-        self.last = None
-
-    def row_state(self, row: int) -> dict:
-        """Memory of one row."""
-        return self.state.setdefault(row, {})
 
     def note(self, record: CallRecord) -> None:
         """Take the record of a prefill with images."""
@@ -138,6 +137,24 @@ class Handle:
         methods = " + ".join(f"{m.name}(keep={m.keep})" for m in self.methods)
         seen = "" if self.last is None else f", last call {self.last.before} -> {self.last.after} visual tokens"
         return f"<vtc {methods} on {type(self.model).__name__} ({self.adapter.family}){seen}>"
+
+
+def the_feedback(methods: list[Method], stages: list[Stage], facts: ModelFacts) -> Feedback | None:
+    """Feedback of the one method that remembers; its memory is per visual token, so it must see all of them.
+
+    Raises
+    ------
+    ValueError
+        Another method is to run beside it.
+    """
+    found = [(m, f) for m in methods if (f := m.feedback(facts)) is not None]
+    if found and len(methods) > 1:
+        names = ", ".join(m.name for m in methods)
+        raise ValueError(
+            f"{found[0][0].name!r} remembers every visual token over calls, so no other method may drop any: patch it "
+            f"alone, not with {names}, or with temporal=False, which remembers nothing."
+        )
+    return found[0][1] if found else None
 
 
 def check_stages(stages: list[Stage], facts: ModelFacts) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.stage import Need
-from ..core.stats import AttentionCall, attention_rows, received, relevance
+from ..core.stats import AttentionCall, mean_rows, received, relevance
 from .ahead import measure_ahead
 from .attention_tap import AttentionTap, Collector, start_collecting, stop_collecting
 from .cache import stored
@@ -25,7 +25,9 @@ class DecoderTaps:
     """Taps on the attention modules whose rows some stage needs; they collect during prefill only."""
 
     def __init__(self, engine: DecoderEngine, needs: list[Need]) -> None:
-        self.engine, self.needs = engine, list(dict.fromkeys(needs))
+        self.engine = engine
+        self.inputs = [n for n in dict.fromkeys(needs) if n.stat == "hidden_in" and n.layer == 0]
+        self.needs = [n for n in dict.fromkeys(needs) if n not in self.inputs]
         self.taps: list[AttentionTap] = []
         self.handles: list[Any] = []
 
@@ -59,8 +61,9 @@ class DecoderTaps:
         while self.handles:
             self.handles.pop().remove()
 
-    def start(self, call: Call) -> None:
-        """Begin to collect for a prefill with images."""
+    def start(self, call: Call, embeds: Tensor) -> None:
+        """Begin to collect for a prefill with images; ``embeds`` [B, L, D] are its rows before any was dropped."""
+        call.stats |= dict.fromkeys(self.inputs, embeds.detach())
         if self.needs and call.groups:
             call.collector, call.collect_token = start_collecting(call)
 
@@ -74,10 +77,11 @@ class DecoderTaps:
         """Move what was measured since the last cut to ``call.stats``, in logical columns."""
         if call.collector is None:
             return
-        for need, values in call.collector.values.items():
+        found = {need: values for need, values in call.collector.values.items() if need.stat != "actions"}
+        for need, values in found.items():
+            del call.collector.values[need]
             stat = torch.stack(values).sum(0) if need.stat == "transition" else values[-1]
             self._store(call, need, stat, self._end(call, need, stat.shape[-1]))
-        call.collector.values.clear()
 
     def wants_ahead(self, index: int) -> bool:
         """True when a stage before layer ``index`` reads that layer's own attention."""
@@ -108,8 +112,9 @@ class DecoderTaps:
 def query_columns(call: Call, option: Any) -> tuple[Tensor, Tensor]:
     """Physical columns [B, R] of the query rows and which of them count [B, R].
 
-    ``"last"``: the last prompt token (before draft tokens of assisted decoding). ``"text"``: all tokens after the last
-    visual one, up to the same.
+    ``"last"``: the last prompt token (before draft tokens of assisted decoding and action placeholders). ``"text"``: all
+    tokens after the last visual one, up to the same; ``"inner"``: these but for the first and the last. ``"all"``: all
+    tokens up to the same.
     """
     assert call.real is not None
     segment = call.segments[-1]
@@ -118,9 +123,12 @@ def query_columns(call: Call, option: Any) -> tuple[Tensor, Tensor]:
     if option == "last":
         columns, counts = last[:, None], torch.ones_like(last[:, None], dtype=torch.bool)
     else:
-        visual = torch.stack(list(call.placeholders.values())).any(0).to(real.device)
-        after = torch.where(visual, place, -1).amax(1, keepdim=True)
-        chosen = real & (place > after) & (place <= last[:, None])
+        chosen = real & (place <= last[:, None])
+        if option != "all":
+            visual = torch.stack(list(call.placeholders.values())).any(0).to(real.device)
+            after = torch.where(visual, place, -1).amax(1, keepdim=True)
+            inner = int(option == "inner")
+            chosen = chosen & (place > after + inner) & (place <= last[:, None] - inner)
         width = max(1, int(chosen.sum(1).max()))
         columns = torch.argsort(chosen.to(torch.int8), dim=1, stable=True)[:, -width:]
         counts = chosen.gather(1, columns)
@@ -133,7 +141,8 @@ def _places(call: Call) -> tuple[Tensor, Tensor]:
     """Logical column numbers [B, L] and the last prompt column of each row [B]."""
     assert call.real is not None
     place = torch.arange(call.real.shape[1], device=call.real.device).expand_as(call.real)
-    return place, torch.where(call.real, place, -1).amax(1) - (call.logits_to_keep - 1)
+    behind = call.engine.adapter.action_length or call.logits_to_keep - 1
+    return place, torch.where(call.real, place, -1).amax(1) - behind
 
 
 def kinds(call: Call, system: int | None) -> tuple[Tensor, Tensor]:
@@ -165,17 +174,29 @@ def _masses(attention: AttentionCall, need: Need, collector: Collector) -> Tenso
 
 def _query_rows(attention: AttentionCall, need: Need, collector: Collector) -> Tensor:
     columns, counts = query_columns(collector.context, need.option or "last")
-    rows = attention_rows(attention, columns.to(attention.q.device)).mean(1)  # [B, R, K]
-    weight = counts.to(rows.dtype).to(rows.device)[..., None]
-    return (rows * weight).sum(1) / weight.sum(1).clamp_min(1)
+    return mean_rows(attention, columns.to(attention.q.device), counts.to(attention.q.device))
 
 
 def _received(attention: AttentionCall, need: Need, collector: Collector) -> Tensor:
     return received(attention)
 
 
-DECODER_MEASURES = {"query_rows": _query_rows, "next_rows": _query_rows, "received": _received, "masses": _masses}
-MEASURED = {*DECODER_MEASURES, "transition"}
+def _actions(attention: AttentionCall, need: Need, collector: Collector) -> Tensor:
+    call = collector.context
+    actions = call.engine.actions
+    if collector.only:
+        return actions.step_share(attention, need.layer, call)
+    return actions.prompt_share(attention, need.layer, call, DecoderTaps._end(call, need, attention.k.shape[2]))
+
+
+DECODER_MEASURES = {
+    "query_rows": _query_rows,
+    "next_rows": _query_rows,
+    "received": _received,
+    "masses": _masses,
+    "actions": _actions,
+}
+MEASURED = {*DECODER_MEASURES, "transition", "hidden_in"}
 """All a decoder stage may need: transitions come from hooks on modules, the rest from attention taps."""
 
 

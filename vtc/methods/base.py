@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
 from ..core.budget import Keep, check_keep, keep_count
-from ..core.stage import ModelFacts, Stage
+from ..core.stage import Feedback, ModelFacts, Stage
 
 
 @dataclass(kw_only=True)
@@ -40,6 +40,10 @@ class Method(ABC):
     @abstractmethod
     def stages(self, facts: ModelFacts) -> list[Stage]:
         """Stages for a model; raise ValueError with the reason when the model lacks something the method needs."""
+
+    def feedback(self, facts: ModelFacts) -> Feedback | None:
+        """What to measure for the next call of an episode; None for methods without a memory."""
+        return None
 
     def keep_count(self, n: int) -> int:
         """Tokens kept of an image with ``n`` tokens, known before the encoder runs."""

@@ -1,0 +1,225 @@
+"""VLA-Pruner: prune a robot policy's image tokens by what it reads and by what its last actions looked at.
+
+Paper: "VLA-Pruner: Temporal-Aware Dual-Level Visual Token Pruning for Efficient Vision-Language-Action Inference",
+arXiv 2511.16449.
+
+Use
+---
+::
+
+    # OpenVLA-style: a language model of transformers that is handed [BOS][image tokens][instruction] as inputs_embeds
+    handle = vtc.patch(policy.language_model, "vla-pruner", keep=0.5, image_start=1, image_length=256)
+    # pi0
+    handle = vtc.patch(model, "vla-pruner", keep=0.5)
+
+    for episode in range(10):
+        handle.reset()                           # at every episode start; reset(mask) resets single environments
+        while not done:
+            action = policy(observation)         # one policy call: one generate() or one sample_actions()
+
+The first ``window`` calls of an episode are unpruned; ``handle.last`` tells what the last call kept. Row ``b`` of the
+batch is environment ``b`` and has a memory of its own. ``state = handle.save_state()`` and ``handle.load_state(state)``
+roll back; ``with handle.using(state):`` runs calls on another memory (threads, several policies on one model); ``with
+handle.policy_call():`` marks one call where generate is not the patched model's own, and forgets it when it raises.
+"""
+
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from ..core.budget import Keep, keep_count
+from ..core.diversity import greedy_spread, most_isolated, unit_rows
+from ..core.select import topk_indices
+from ..core.stage import Decoder, Feedback, ModelFacts, Need, Selection, Stage, View
+from .base import Method, check_choice
+
+SLOT = "vla-pruner"
+ROWS = {"prefill": "all", "last": "last", "text": "inner"}
+INPUTS = Need("decoder", 0, "hidden_in")
+
+
+def estimate(history: Sequence[Tensor], gamma: float, order: Literal["paper", "code"] = "paper") -> Tensor:
+    """Expected attention of the next actions: decayed mean of the last calls' (section 3 of the paper).
+
+    Parameters
+    ----------
+    history : sequence of Tensor [M]
+        Oldest first.
+    gamma : float
+        Decay in (0, 1].
+    order : {"paper", "code"}
+        Weight gamma ** i with i = 1 for the newest call, or, as the published code has it, for the oldest.
+
+    Returns
+    -------
+    Tensor [M], fp32; weights sum to 1, which changes no ranking.
+    """
+    rows = torch.stack([h.float() for h in history])
+    weights = gamma ** torch.arange(len(rows), dtype=rows.dtype, device=rows.device)
+    weights = weights.flip(0) if order == "paper" else weights
+    return (weights / weights.sum()) @ rows
+
+
+def union(current: Tensor, guide: Tensor, k: int) -> Tensor:
+    """Tokens among the ``k`` best of either score [M]: ascending, between k and 2 k of them."""
+    return torch.cat([topk_indices(current, k), topk_indices(guide, k)]).unique()
+
+
+def spread(features: Tensor, k: int) -> Tensor:
+    """Order [k] in which max-min selection picks rows of ``features`` [n, D] by cosine distance.
+
+    The first is the row whose nearest other row is farthest, each next one the row farthest from those picked; ties go
+    to the lower index, a zero row is at distance 1 from everything, and no row is picked twice.
+    """
+    unit = unit_rows(features)
+    return greedy_spread(unit, k, most_isolated(unit), "k_center").order
+
+
+@dataclass(kw_only=True)
+class VLAPruner(Method):
+    """One cut by what the prompt reads now and what the last actions looked at; see the module.
+
+    Parameters
+    ----------
+    keep : float or int
+        1 - r: share of the image tokens that layers from ``layer`` on see (one budget for all cameras), or tokens per
+        image. The mean over layers, which the report shows, is larger.
+    layer : int
+        Layers that see every token (>= 1).
+    semantic : {"prefill", "last", "text"}
+        Rows whose attention in layer ``layer - 1`` is averaged: all of the prompt; the last one, as FastV does; the
+        text behind the images but for its first and last token.
+    temporal : bool
+        False: only the semantic score, no memory.
+    window : int
+        Calls that are remembered, and unpruned at the start of an episode.
+    gamma : float
+        Decay per call, in (0, 1].
+    decay_order : {"paper", "code"}
+        See :func:`estimate`.
+    warmup : {"full", "semantic"}
+        The first ``window`` calls keep everything, or are pruned by the semantic score alone.
+    action_layers : "upper_half", "middle", sequence of int or None
+        0-based layers in which the action queries are watched. "middle" is T // 2 - 1 of T, "upper_half" T // 2 and
+        above. None: the middle one where actions are generated, the upper half for placeholders and experts.
+    refresh_every : int or None
+        Every so many calls after the warm-up keep everything, so that regions no list has kept are looked at again.
+    """
+
+    name: ClassVar[str] = "vla-pruner"
+    summary: ClassVar[str] = "robot policies: prompt attention and that of earlier actions, over the calls of an episode"
+    paper: ClassVar[str] = "2511.16449"
+    keep: Keep = 0.5
+    layer: int = 3
+    semantic: Literal["prefill", "last", "text"] = "prefill"
+    temporal: bool = True
+    window: int = 3
+    gamma: float = 0.8
+    decay_order: Literal["paper", "code"] = "paper"
+    warmup: Literal["full", "semantic"] = "full"
+    action_layers: Literal["upper_half", "middle"] | Sequence[int] | None = None
+    refresh_every: int | None = None
+
+    def __post_init__(self) -> None:
+        """Validate the hyperparameters."""
+        super().__post_init__()
+        _check_number("layer", self.layer)
+        _check_number("window", self.window)
+        if self.refresh_every is not None:
+            _check_number("refresh_every", self.refresh_every, 2)
+        check_choice("semantic", self.semantic, tuple(ROWS))
+        check_choice("decay_order", self.decay_order, ("paper", "code"))
+        check_choice("warmup", self.warmup, ("full", "semantic"))
+        if not 0.0 < self.gamma <= 1.0:
+            raise ValueError(f"gamma={self.gamma!r} is not allowed: pass a decay in (0, 1].")
+        if isinstance(self.action_layers, str) or self.action_layers is None:
+            check_choice("action_layers", self.action_layers, ("upper_half", "middle", None))
+        else:
+            self.action_layers = tuple(self.action_layers)
+
+    def stages(self, facts: ModelFacts) -> list[Stage]:
+        """One cut before ``layer``; it reads the layer before and the rows that entered the language model."""
+        need = Need("decoder", self.layer - 1, "query_rows", ROWS[self.semantic])
+        return [
+            Stage(
+                at=Decoder(self.layer),
+                select=partial(self.select, need=need),
+                keep_count=self.keep_count,
+                needs=(need, INPUTS),
+                scope="row",
+            )
+        ]
+
+    def feedback(self, facts: ModelFacts) -> Feedback | None:
+        """Attention of the action queries, remembered per environment."""
+        return Feedback(self.layers(facts), self.remember) if self.temporal else None
+
+    def layers(self, facts: ModelFacts) -> tuple[int, ...]:
+        """0-based layers in which the action queries are watched.
+
+        Raises
+        ------
+        ValueError
+            The decoder has no such layer.
+        """
+        depth, chosen = facts.decoder_layers, self.action_layers
+        if chosen is None:
+            chosen = "middle" if facts.actions == "generated" else "upper_half"
+        if chosen == "middle":
+            return (max(0, depth // 2 - 1),)
+        if chosen == "upper_half":
+            return tuple(range(depth // 2, depth))
+        layers = tuple(int(i) for i in chosen)
+        if not layers or min(layers) < 0 or max(layers) >= depth:
+            raise ValueError(f"action_layers={layers} is not allowed: this decoder has layers 0 .. {depth - 1}.")
+        return layers
+
+    def remember(self, slot: dict, scores: Tensor) -> None:
+        """Write down a call at its end, unpruned ones included."""
+        memory = slot.setdefault(SLOT, {"history": [], "calls": 0})
+        memory["history"] = [*memory["history"], scores][-self.window :]
+        memory["calls"] += 1
+
+    def select(self, view: View, need: Need) -> Selection:
+        """Choose among the union of what is read now and what the last actions looked at."""
+        current = view.stats[need]
+        k = view.budget if isinstance(self.keep, int) else keep_count(self.keep, view.n)
+        if not self.temporal:
+            return Selection(topk_indices(current, k), scores=current)
+        memory = view.state.get(SLOT, {"history": [], "calls": 0})
+        if len(memory["history"]) < self.window:
+            keeps_all = self.warmup == "full"
+            return Selection(topk_indices(current, view.n if keeps_all else k), scores=current)
+        pruned = memory["calls"] - self.window + 1
+        if self.refresh_every is not None and pruned % self.refresh_every == 0:
+            return Selection(topk_indices(current, view.n), scores=current)
+        history = [h.to(current.device) for h in memory["history"]]
+        guide = estimate(history, self.gamma, self.decay_order)
+        return Selection(self.choose(current, guide, view.stats[INPUTS], k), scores=current)
+
+    def choose(self, current: Tensor, guide: Tensor, features: Tensor, k: int) -> Tensor:
+        """Tokens kept, ascending: the union of both top lists, thinned out by max-min distance to ``k``.
+
+        Parameters
+        ----------
+        current, guide : Tensor [M]
+        features : Tensor [M, D]
+        """
+        candidates = union(current, guide, k)
+        if len(candidates) <= k:
+            return candidates
+        return candidates[spread(features[candidates], k)].sort().values
+
+
+def _check_number(name: str, value: object, least: int = 1) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}={value!r} is a {type(value).__name__}; pass a number >= {least}.")
+    if value < least:
+        raise ValueError(f"{name}={value} is not allowed: pass a number >= {least}.")
