@@ -92,17 +92,29 @@ def run(args: argparse.Namespace) -> None:
         facts = {"episodes": args.episodes, "batch": args.batch, "seed": args.seed, "image_tokens": policy.image_length}
         versions = {"vtc": vtc.__version__, "torch": torch.__version__}
         film = None if args.no_gif else str(args.gif)
-        print(json.dumps({**facts, "versions": versions, "gif": film, "rows": [row.to_dict() for row in rows]}, indent=2))
+        print(
+            json.dumps({**facts, "versions": versions, "gif": film, "rows": [row.to_dict() for row in rows]}, indent=2)
+        )
     elif not args.no_gif:
         print(f"\nWhat {methods[0] if methods else 'no method'} kept, frame by frame: {args.gif}")
 
 
 def _line(texts: tuple[str, ...]) -> str:
-    return "| " + " | ".join(text.rjust(max(len(text), len(name))) for text, name in zip(texts, COLUMNS, strict=True)) + " |"
+    return (
+        "| "
+        + " | ".join(text.rjust(max(len(text), len(name))) for text, name in zip(texts, COLUMNS, strict=True))
+        + " |"
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run; errors are one line on stderr."""
+    try:
+        import gymnasium  # noqa: F401
+        import timm  # noqa: F401
+    except ImportError as error:
+        print(f"vla_rollout: it needs {error.name}: pip install 'vtc[demo]'", file=sys.stderr)
+        return 1
     args = parser().parse_args(argv)
     try:
         run(args)

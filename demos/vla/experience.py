@@ -10,10 +10,10 @@ import torch
 from .drawing import SIDE, draw_table
 from .expert import expert_action
 from .table import HALF, MARGIN, PLATE, Table, random_table
-from .words import COLORS, DIMENSIONS, FIRST_BIN, SHAPES, TEXT_LENGTH, Task, bins_of, encode
+from .words import DIMENSIONS, FIRST_BIN, NAMES, TEXT_LENGTH, Task, bins_of, encode
 
-KINDS = 1 + len(COLORS) * (1 + len(SHAPES))
-"""What may lie under an image token: nothing, a plate, an object."""
+KINDS = 1 + len(NAMES)
+"""What may lie under an image token: nothing, or one of the things that have names."""
 HANDS = 3
 """No gripper, an open one, a closed one."""
 SLOT = TEXT_LENGTH + len(DIMENSIONS)
@@ -34,8 +34,8 @@ class Lessons:
         What lies under each image token.
     places : Tensor float32 [B, N, 4]
         Centre of the thing and of the gripper under each image token, in [-1, 1]; NaN where there is none.
-    goals : Tensor float32 [B, Q, 4]
-        Where the gripper has to go for each task, and where it is, in [-1, 1].
+    goals : Tensor float32 [B, Q, 8]
+        For each task: where the object and the plate lie, where the gripper has to go and where it is, in [-1, 1].
     """
 
     images: torch.Tensor
@@ -44,6 +44,12 @@ class Lessons:
     hands: torch.Tensor
     places: torch.Tensor
     goals: torch.Tensor
+
+    def sample(self, rng: np.random.Generator, count: int) -> torch.Tensor:
+        """Draw ``count`` image tokens per picture, all that show something first: LongTensor [B, count], ascending."""
+        shown = (self.kinds > 0) | (self.hands > 0)
+        lots = torch.from_numpy(rng.random(shown.shape)) + shown
+        return lots.topk(count, 1).indices.sort(1).values
 
 
 def _centres(grid: int) -> np.ndarray:
@@ -56,13 +62,10 @@ def dense_targets(table: Table, grid: int) -> tuple[np.ndarray, np.ndarray, np.n
     cells, near = _centres(grid), 0.25 / grid
     kinds, hands = np.zeros(len(cells), np.int64), np.zeros(len(cells), np.int64)
     places = np.full((len(cells), 4), np.nan, np.float32)
-    things = [(plate, 1 + COLORS.index(plate.color), PLATE) for plate in table.plates]
-    for item in table.items:
-        kind = 1 + len(COLORS) + COLORS.index(item.color) * len(SHAPES) + SHAPES.index(item.shape)
-        things.append((item, kind, HALF))
-    for thing, kind, half in things:
+    for thing in (*table.plates, *table.items):
+        half = PLATE if thing.shape == "plate" else HALF
         under = np.abs(cells - thing.at).max(1) < half + near
-        kinds[under] = kind
+        kinds[under] = 1 + NAMES.index(f"{thing.color} {thing.shape}")
         places[under, :2] = thing.at * 2 - 1
     under = np.abs(cells - table.hand).max(1) < HALF + near
     hands[under] = 2 if table.closed else 1
@@ -135,8 +138,9 @@ class School:
         slots, goals = [], []
         for asked in self._tasks(table, task):
             index, plate = table.find(asked)
-            goal = plate.at if table.held == index else table.items[index].at
-            goals.append(np.concatenate([goal, table.hand]) * 2 - 1)
+            item = table.items[index].at
+            goal = plate.at if table.held == index else item
+            goals.append(np.concatenate([item, plate.at, goal, table.hand]) * 2 - 1)
             slots.append(np.concatenate([encode(asked.text), bins_of(expert_action(table, asked)) + FIRST_BIN]))
         image = np.array(draw_table(table, SIDE))
         return (image, np.stack(slots), *dense_targets(table, self.grid), np.stack(goals).astype(np.float32))

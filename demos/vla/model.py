@@ -46,10 +46,20 @@ class PolicyConfig:
         return SIDE // self.patch
 
 
+def lattice(width: int, grid: int) -> Tensor:
+    """Sines and cosines of the two coordinates of each token: [1, grid * grid, width]."""
+    rates = 2.0 ** torch.linspace(0, 5, width // 4)
+    axis = (torch.arange(grid) + 0.5) / grid * torch.pi
+    waves = axis[:, None] * rates
+    waves = torch.cat([waves.sin(), waves.cos()], -1)
+    rows, columns = waves[:, None].expand(grid, grid, -1), waves[None].expand(grid, grid, -1)
+    return torch.cat([rows, columns], -1).flatten(0, 1)[None]
+
+
 def _tower(config: PolicyConfig) -> nn.Module:
     from timm.models.vision_transformer import VisionTransformer
 
-    return VisionTransformer(
+    tower = VisionTransformer(
         img_size=SIDE,
         patch_size=config.patch,
         embed_dim=config.vision_width,
@@ -59,6 +69,9 @@ def _tower(config: PolicyConfig) -> nn.Module:
         global_pool="",
         class_token=False,
     )
+    with torch.no_grad():
+        tower.pos_embed.copy_(0.3 * lattice(config.vision_width, config.grid))
+    return tower
 
 
 def _decoder(config: PolicyConfig) -> Any:
@@ -133,7 +146,9 @@ class Policy(nn.Module):
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps({**asdict(self.config), "words": WORDS, **facts}, indent=2) + "\n")
+        (folder / "config.json").write_text(
+            json.dumps({**asdict(self.config), "words": WORDS, **facts}, indent=2) + "\n"
+        )
         weights = {name: value.to(torch.bfloat16).contiguous() for name, value in self.state_dict().items()}
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
@@ -157,7 +172,9 @@ def load_policy(folder: Path = ASSETS) -> Policy:
 
     path = folder / "config.json"
     if not path.exists():
-        raise FileNotFoundError(f"No policy in {folder}: train one with `python -m vtc.demos.vla.train --out {folder}`.")
+        raise FileNotFoundError(
+            f"No policy in {folder}: train one with `python -m vtc.demos.vla.train --out {folder}`."
+        )
     given = json.loads(path.read_text())
     if tuple(given["words"]) != WORDS:
         raise ValueError(f"The policy in {folder} was trained on another vocabulary; train it again.")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
 from vtc.engine.handle import Handle
 
 from .env import PickPlaceEnv

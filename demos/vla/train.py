@@ -1,8 +1,9 @@
 """Train the policy of the rollout demo: ``python -m vtc.demos.vla.train --out FOLDER``.
 
 It imitates the scripted expert on tables that are drawn as it goes, from states a clumsy expert gets into. At first the
-tower learns alone, from what lies under each image token; then tasks are asked as well. Time is CPU time of this
-process, so that a busy machine trains as well as an idle one, only later.
+tower learns alone, from what lies under each image token; then tasks are asked, for a while with a resting tower and a
+decoder that sees a third of the image tokens, the empty ones left out first, which is twice as fast; at last all learns
+from all. Time is CPU time of this process, so that a busy machine trains as well as an idle one, only later.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from vtc.eval.training.masters import Masters
 from vtc.eval.training.recipe import Recipe
 
@@ -23,6 +25,10 @@ from .experience import Lessons, School
 from .model import Policy, PolicyConfig, prepare
 from .trainee import Trainee, action_loss, dense_loss
 
+LOG = "training.json"
+"""Log beside the weights; ``before`` holds that of the policy the run went on from."""
+SHOWN = 48
+"""Image tokens the decoder sees while it learns on a part of them."""
 HELD_OUT = 900_000_000
 """Seed of the tables that measure progress."""
 
@@ -31,14 +37,25 @@ def parser() -> argparse.ArgumentParser:
     """Options of the command line."""
     options = argparse.ArgumentParser(prog="python -m vtc.demos.vla.train", description=__doc__)
     options.add_argument("--out", type=Path, required=True, help="folder for weights, configuration and log")
+    options.add_argument("--start", type=Path, help="folder of an earlier policy to go on from")
     options.add_argument("--minutes", type=float, default=15.0, help="CPU minutes")
     options.add_argument("--looking", type=float, default=0.12, help="share of the time without tasks")
+    options.add_argument("--sparse", type=float, default=0.6, help="share of the time until all tokens are shown")
     options.add_argument("--rate", type=float, default=2e-3, help="highest learning rate")
     options.add_argument("--batch", type=int, default=16, help="pictures per step")
     options.add_argument("--tasks", type=int, default=6, help="tasks per picture")
     options.add_argument("--every", type=float, default=60.0, help="CPU seconds between two lines of the log")
     options.add_argument("--seed", type=int, default=0)
     return options
+
+
+@torch.no_grad()
+def adopt(policy: Policy, folder: Path) -> None:
+    """Take the weights of an earlier policy, but for those of another shape."""
+    mine, saved = policy.state_dict(), load_file(folder / "model.safetensors")
+    for name, value in saved.items():
+        if name in mine and mine[name].shape == value.shape:
+            mine[name].copy_(value)
 
 
 class Training:
@@ -48,16 +65,23 @@ class Training:
     ----------
     recipe : Recipe
     batch, tasks : int
+    sparse : float
+        Share of the time until the decoder sees all image tokens.
+    start : Path, optional
+        Folder of an earlier policy, whose weights are taken as far as they fit.
     """
 
-    def __init__(self, recipe: Recipe, batch: int, tasks: int) -> None:
+    def __init__(self, recipe: Recipe, batch: int, tasks: int, sparse: float, start: Path | None = None) -> None:
         torch.manual_seed(recipe.seed)
-        self.recipe, self.batch = recipe, batch
+        self.recipe, self.batch, self.sparse = recipe, batch, sparse
+        self.before = None if start is None else json.loads((start / LOG).read_text())
         self.policy = Policy(PolicyConfig())
+        if start is not None:
+            adopt(self.policy, start)
         grid = self.policy.config.grid
         self.school = School(recipe.seed, grid=grid, tasks=tasks)
         judge = School(HELD_OUT, grid=grid, tasks=tasks)
-        self.held_out = [judge.draw(batch) for _ in range(8)]
+        self.held_out = [judge.draw(batch) for _ in range(4)]
         self.rng = np.random.default_rng(recipe.seed)
         self.trainee = Trainee(self.policy, tasks)
         self.weights = Masters(self.trainee, recipe)
@@ -91,8 +115,10 @@ class Training:
             loss = dense_loss(dense, lessons)
             facts = {"dense": loss}
         else:
-            self.asked_from = self.asked_from or self.step
-            dense, logits, goals = self.trainee(self.pixels(lessons), lessons.slots)
+            self.asked_from = self.asked_from or max(1, self.step)
+            sparse = progress < self.sparse
+            shown = lessons.sample(self.rng, SHOWN) if sparse else None
+            dense, logits, goals = self.trainee(self.pixels(lessons), lessons.slots, shown, sparse)
             seen = dense_loss(dense, lessons)
             action, goal, _ = action_loss(logits, goals, lessons)
             loss = action + self.recipe.dense * (seen + goal)
@@ -134,8 +160,14 @@ class Training:
                 lines.append(self.facts(losses))
                 due = lines[-1]["seconds"] + every
                 self.policy.save(out)
-                log = {"device": "CPU, one thread", "recipe": vars(self.recipe), "batch": self.batch, "log": lines}
-                (out / "training.json").write_text(json.dumps(log, indent=1) + "\n")
+                log = {
+                    "device": "CPU, one thread",
+                    "recipe": vars(self.recipe),
+                    "batch": self.batch,
+                    "sparse": self.sparse,
+                    "log": lines,
+                }
+                (out / LOG).write_text(json.dumps(log | {"before": self.before}, indent=1) + "\n")
                 print(lines[-1], flush=True)
 
 
@@ -144,7 +176,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     torch.set_num_threads(1)
     recipe = Recipe(minutes=args.minutes, looking=args.looking, rate=args.rate, seed=args.seed)
-    Training(recipe, args.batch, args.tasks).run(args.out, args.every)
+    Training(recipe, args.batch, args.tasks, args.sparse, args.start).run(args.out, args.every)
 
 
 if __name__ == "__main__":

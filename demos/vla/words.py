@@ -12,11 +12,15 @@ BINS = 9
 """Action tokens; every dimension of an action uses the same ones, as in OpenVLA."""
 DIMENSIONS = ("dx", "dy", "grip")
 SPECIAL = ("<pad>", "<s>", "</s>", "<act>")
-WORDS = (*SPECIAL, "put", "the", "on", "plate", *COLORS, *SHAPES, *(f"<bin{i}>" for i in range(BINS)))
+NAMES = tuple(f"{color} {shape}" for color in COLORS for shape in ("plate", *SHAPES))
+"""Colour and thing are one token, as frequent pairs are in larger vocabularies."""
+WORDS = (*SPECIAL, "put", "the", "on", *NAMES, *(f"<bin{i}>" for i in range(BINS)))
 IDS = {word: i for i, word in enumerate(WORDS)}
 FIRST_BIN = IDS["<bin0>"]
-TEXT_LENGTH = 9
+TEXT_LENGTH = 7
 """Tokens of an instruction with the marker behind it."""
+OBJECT_AT, PLATE_AT, MARKER_AT = 2, 5, 6
+"""Where in it the names and the marker stand."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +46,16 @@ def encode(instruction: str) -> np.ndarray:
         A word the policy does not know, or not as many words as it was trained on.
     """
     words = instruction.lower().split()
-    unknown = [word for word in words if word not in IDS]
-    if unknown or len(words) + 1 != TEXT_LENGTH:
+    names = [" ".join(words[i : i + 2]) if word in COLORS else word for i, word in enumerate(words)]
+    tokens = [name for i, name in enumerate(names) if i == 0 or words[i - 1] not in COLORS]
+    unknown = [token for token in tokens if token not in IDS]
+    if unknown or len(tokens) + 1 != TEXT_LENGTH:
         known = ", ".join(WORDS[len(SPECIAL) : FIRST_BIN])
         raise ValueError(
             f"The policy does not understand {instruction!r}: it takes sentences such as "
-            f"{Task('red', 'block', 'blue').text!r}, made of {known}."
+            f"{Task('red', 'block', 'blue').text!r}, made of: {known}."
         )
-    return np.array([IDS[word] for word in (*words, "<act>")], dtype=np.int64)
+    return np.array([IDS[token] for token in (*tokens, "<act>")], dtype=np.int64)
 
 
 def bins_of(action: np.ndarray) -> np.ndarray:
