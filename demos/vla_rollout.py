@@ -84,7 +84,8 @@ def run(args: argparse.Namespace) -> None:
     for row in compare(policy, args.episodes, args.batch, methods, keeps, args.seed):
         rows.append(row)
         if not args.json:
-            print(("" if len(rows) > 1 else _line(COLUMNS) + "\n") + _line(cells(row)), flush=True)
+            head = [_line(COLUMNS), _line(("---",) * len(COLUMNS))] if len(rows) == 1 else []
+            print(*head, _line(cells(row)), sep="\n", flush=True)
     if not args.no_gif:
         settings = [("random", 1.0), *((methods[0], keep) for keep in keeps)] if methods else [("random", 1.0)]
         write_film(args.gif, policy, settings, args.seed)
@@ -100,11 +101,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _line(texts: tuple[str, ...]) -> str:
-    return (
-        "| "
-        + " | ".join(text.rjust(max(len(text), len(name))) for text, name in zip(texts, COLUMNS, strict=True))
-        + " |"
-    )
+    """One line of a Markdown table."""
+    return "| " + " | ".join(text.rjust(len(name)) for text, name in zip(texts, COLUMNS, strict=True)) + " |"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -17,7 +17,7 @@ KINDS = 1 + len(NAMES)
 HANDS = 3
 """No gripper, an open one, a closed one."""
 SLOT = TEXT_LENGTH + len(DIMENSIONS)
-SLIP, JUMP, CHANGE = 0.12, 0.12, 0.04
+SLIP, JUMP, CHANGE = 0.1, 0.3, 0.04
 """How often the expert moves at random, finds its gripper elsewhere, gets another task."""
 
 
@@ -108,7 +108,7 @@ class School:
         if luck[0] < CHANGE:
             task = self._tasks(table, task)[-1]
         if luck[1] < JUMP:
-            self._jump(table)
+            self._jump(table, task)
         elif luck[2] < SLIP:
             table.act(self.rng.uniform(-1, 1, 3))
         else:
@@ -116,11 +116,14 @@ class School:
         self.pairs[i] = table, task
         return table, task
 
-    def _jump(self, table: Table) -> None:
-        """Put the gripper near something, or anywhere; what it holds comes along."""
-        things = [*table.items, *table.plates]
-        at = things[self.rng.integers(len(things))].at + self.rng.normal(0, 0.06, 2)
-        at = at if self.rng.random() < 0.7 else self.rng.uniform(MARGIN, 1 - MARGIN, 2)
+    def _jump(self, table: Table, task: Task) -> None:
+        """Put the gripper near where it has to go, near something else, or anywhere; what it holds comes along."""
+        index, plate = table.find(task)
+        goal = plate if table.held == index else table.items[index]
+        things = [goal, *table.items, *table.plates]
+        chosen = things[0 if self.rng.random() < 0.6 else self.rng.integers(len(things))]
+        at = chosen.at + self.rng.normal(0, 0.06, 2)
+        at = at if self.rng.random() < 0.8 else self.rng.uniform(MARGIN, 1 - MARGIN, 2)
         table.hand = np.clip(at, 0.02, 0.98)
         if table.held >= 0:
             table.items[table.held].at = table.hand.copy()

@@ -12,7 +12,7 @@ HALF = 0.05
 """Half the side of a block, radius of a ball."""
 PLATE = 0.1
 """Radius of a plate."""
-REACH = 0.065
+REACH = 0.09
 """How far from an object's centre the gripper can still take it."""
 STEP = 0.08
 """Movement per step along an axis at an action of 1."""
