@@ -16,7 +16,7 @@ from .env import PickPlaceEnv
 from .model import Policy
 from .rollout import act
 
-SIZE = 192
+SIZE = 384
 HOLD = 4
 """Frames the end stays on screen."""
 
