@@ -140,10 +140,6 @@ def _resolve(method: Any, keep: Keep | None, options: dict[str, Any], facts: Mod
     if isinstance(method, str):
         if method == "auto":
             method, reason = auto(facts)
-        if "scorer" in options:
-            from .video.scorers import as_scorer
-
-            options = {**options, "scorer": as_scorer(options["scorer"])}
         return [make_method(method, **({} if keep is None else {"keep": keep}), **options)], reason
     if keep is not None or options:
         given = ["keep"] * (keep is not None) + sorted(options)

@@ -87,17 +87,20 @@ class Scoring:
             SCORED.set({key: value for key, value in (SCORED.get() or {}).items() if key != id(self.owner)})
 
     def _ask(self, method: Any, inputs: dict[str, Any]) -> list[Tensor]:
+        from ..video.scorers import as_scorer
+
         base = self.owner.adapter.base(self.model)
+        scorer = as_scorer(method.scorer)
         deltas = getattr(base, "rope_deltas", None)  # kept on the model between calls by M-RoPE families
         try:
             with torch.no_grad(), self.owner.disabled():
-                scores = method.scorer(self.owner, inputs)
+                scores = scorer(self.owner, inputs)
         finally:
             if hasattr(base, "rope_deltas"):
                 base.rope_deltas = deltas
         if not isinstance(scores, (list, tuple)) or not all(isinstance(s, Tensor) for s in scores):
             raise TypeError(
-                f"The scorer {type(method.scorer).__name__} returned a {type(scores).__name__}; it must return a list "
+                f"The scorer {type(scorer).__name__} returned a {type(scores).__name__}; it must return a list "
                 "of tensors [T], one per video of the batch."
             )
         return list(scores)

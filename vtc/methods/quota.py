@@ -37,10 +37,10 @@ class Quota(Method):
         Finite numbers >= 0, one per sampled frame; one vector per video of a batch. All zero counts as uniform; a
         single frame needs none. Where the encoder joins two frames (Qwen2-VL) the better one counts; one score per
         pair is accepted as well.
-    scorer : callable, optional
+    scorer : callable, "self" or (model, processor), optional
         Asked for scores before the encoder of a call runs, when ``frame_scores`` is None; see
-        :class:`~vtc.methods._quota_scores.FrameScorer`. Not saved with a configuration. ``vtc.patch`` also takes
-        ``"self"`` or a pair (model, processor), see :func:`vtc.video.as_scorer`.
+        :class:`~vtc.methods._quota_scores.FrameScorer`. ``"self"`` is the patched model itself, a pair (model,
+        processor) another one, see :func:`vtc.video.as_scorer`. Only ``"self"`` is saved with a configuration.
     query : str, optional
         The question, for the scorer.
     operator : {"auto", "bilinear", "average", "pick", "merge", "separable"}
@@ -74,7 +74,7 @@ class Quota(Method):
     summary: ClassVar[str] = "tokens per frame by query scores, frames resampled (long video; needs frame_scores)"
     paper: ClassVar[str] = "2503.08689"
     frame_scores: FrameScores | None = None
-    scorer: FrameScorer | None = None
+    scorer: FrameScorer | Literal["self"] | tuple[Any, Any] | None = None
     query: str | None = None
     operator: Literal["auto", "bilinear", "average", "pick", "merge", "separable"] = "auto"
     exponent: float = 2.0
@@ -87,8 +87,12 @@ class Quota(Method):
         self.frame_scores = plain_scores(self.frame_scores)
         check_choice("operator", self.operator, ("auto", *OPERATORS))
         check_choice("cap", self.cap, ("auto", "none", "official", "fill"))
-        if self.scorer is not None and not callable(self.scorer):
-            raise TypeError(f"scorer={self.scorer!r} cannot be called; pass a function scorer(handle, inputs).")
+        pair = isinstance(self.scorer, tuple) and len(self.scorer) == 2
+        if not (self.scorer in (None, "self") or pair or callable(self.scorer)):
+            raise TypeError(
+                f"scorer={self.scorer!r} is not allowed; pass 'self', a pair (model, processor), or a function "
+                "scorer(handle, inputs)."
+            )
         if not 0 <= self.exponent < float("inf"):
             raise ValueError(f"exponent={self.exponent} is not allowed; 2 as published, 1 proportional, 0 uniform.")
         if self.min_tokens is not None and self.min_tokens < 0:
@@ -107,8 +111,9 @@ class Quota(Method):
         return self.scorer is not None and self.frame_scores is None and self.keep != 1.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Configuration without the scorer, which is an object of this process."""
-        return {"method": self.name, **{k: getattr(self, k) for k in self.options() if k != "scorer"}}
+        """Configuration, without a scorer that is an object of this process."""
+        saved = {k: getattr(self, k) for k in self.options() if k != "scorer" or self.scorer == "self"}
+        return {"method": self.name, **saved}
 
     def select(self, view: View) -> Selection:
         """Assign tokens, resample every frame, and say which slots of the prompt are used."""
