@@ -68,22 +68,22 @@ def test_resume_and_the_files(tmp_path: Path) -> None:
     args = ["run", "--tasks", "vtc_attribute,vtc_counting", "--limit", "2", "--out", str(tmp_path)]
     first = call(*args, "--methods", "none,random", "--keep", "0.25")
     assert "already there" not in first.stderr
-    cell = tmp_path / "cells/random_0.25_positions=keep/vtc_attribute.json"
+    cell = tmp_path / "cells/random_0.25/vtc_attribute.json"
     written = cell.stat().st_mtime_ns
-    again = call(*args, "--methods", "none,random", "--keep", "0.25,16")
+    again = call(*args, "--methods", "none,random", "--keep", "0.25,36")
     assert again.stderr.count("already there") == 4 and cell.stat().st_mtime_ns == written
     lines = list(csv.DictReader((tmp_path / "results.csv").open()))
     assert [(r["method"], r["keep"], r["task"]) for r in lines][:2] == [
         ("none", "", "vtc_attribute"),
         ("none", "", "vtc_counting"),
     ]
-    assert len(lines) == 9 and {r["tokens_after"] for r in lines if r["method"] == "random"} == {"16.0"}
+    assert len(lines) == 9 and {r["tokens_after"] for r in lines if r["method"] == "random"} == {"36.0"}
     none = [r for r in lines if r["method"] == "none" and r["task"] == "all"][0]
     assert none["score_retained"] in ("1.0", "") and none["tokens_retained"] == "1.0"
-    assert "| random | positions=keep | 16 |" in (tmp_path / "results.md").read_text()
+    assert "| random | - | 36 |" in (tmp_path / "results.md").read_text()
     assert (tmp_path / "results.png").read_bytes()[:4] == b"\x89PNG"
     sample = json.loads(cell.read_text())["samples"][1]
-    assert sample["doc_id"] == 1 and sample["vtc"]["visual_after"] == 16 and sample["scores"]["exact"] in (0, 1)
+    assert sample["doc_id"] == 1 and sample["vtc"]["visual_after"] == 36 and sample["scores"]["exact"] in (0, 1)
     # another limit is another question
     other = call(*args[:4], "1", *args[5:], "--methods", "none")
     assert "already there" not in other.stderr
@@ -95,7 +95,7 @@ def test_a_saved_configuration_is_a_line_of_the_table(tmp_path: Path) -> None:
     file = vtc.Config([{"method": "random", "keep": 5}]).save(tmp_path / "five.json")
     args = ["--methods", "none", "--config", str(file), "--tasks", "vtc_attribute", "--limit", "1", "--json"]
     found = json.loads(call("run", *args, "--out", str(tmp_path)).stdout)
-    assert [line["tokens_after"] for line in found] == [64, 5]
+    assert [line["tokens_after"] for line in found] == [144, 5]
 
 
 def test_the_group_without_tasks_is_refused(tmp_path: Path) -> None:
