@@ -98,12 +98,12 @@ def test_path():
 
 
 @pytest.mark.parametrize(
-    ("model", "tokens", "lattice"), [("tiny-llava", 144, [12, 12]), ("tiny-qwen2_5-vl", 100, [10, 10])]
+    ("model", "tokens", "lattice"), [("tiny-llava", 144, [12, 12]), ("tiny-qwen2_5-vl", 64, [8, 8])]
 )
 def test_inspect(model, tokens, lattice):
     found = json.loads(call("inspect", model, "--json"))
     assert found["layout"] == [{"modality": "image", "tokens": tokens, "lattices": [lattice]}]
-    assert found["facts"]["vision_layers"] == 4 and found["facts"]["decoder_layers"] == 6
+    assert found["facts"]["vision_layers"] in (4, 5) and found["facts"]["decoder_layers"] == 6
     assert {m["name"]: m["works"] for m in found["methods"]}["vtc-cls"] is True
     assert f"{tokens} tokens" in call("inspect", model)
 
@@ -119,7 +119,7 @@ def test_run_writes_pictures_and_a_report(tmp_path):
     pictures = [Path(p) for p in result["pictures"]]
     assert [p.name.rsplit("_", 1)[1] for p in pictures] == ["kept.png", "scores.png"]
     width, height = Image.open(pictures[0]).size
-    assert width == 336 and 336 < height < 400
+    assert width == 480 and 480 < height < 560
 
 
 def test_run_with_two_images_and_an_option(tmp_path):
