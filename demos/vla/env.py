@@ -61,7 +61,7 @@ class PickPlaceEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         success = self.table.done(self.task)
         return self._observe(), float(success), success, self.steps >= MAX_STEPS, {"success": success}
 
-    def render(self) -> np.ndarray:  # type: ignore[override]
+    def render(self) -> np.ndarray:
         """Draw the table, uint8 [size, size, 3]."""
         return np.asarray(draw_table(self.table, self.size))
 

@@ -70,7 +70,8 @@ def _tower(config: PolicyConfig) -> nn.Module:
         class_token=False,
     )
     with torch.no_grad():
-        tower.pos_embed.copy_(0.3 * lattice(config.vision_width, config.grid))
+        places: Any = tower.pos_embed
+        places.copy_(0.3 * lattice(config.vision_width, config.grid))
     return tower
 
 
@@ -136,7 +137,7 @@ class Policy(nn.Module):
     @torch.inference_mode()
     def act(self, images: Tensor, text: Tensor) -> Tensor:
         """One policy call: action tokens [B, 3] of images uint8 [B, S, S, 3] and instruction tokens [B, T]."""
-        pixels = prepare(images).to(self.projector[0].weight.dtype)
+        pixels = prepare(images).to(next(self.projector.parameters()).dtype)
         prompt = self.embed(pixels, text)
         seen = torch.ones(prompt.shape[:2], dtype=torch.long, device=prompt.device)
         return self.language_model.generate(inputs_embeds=prompt, attention_mask=seen)

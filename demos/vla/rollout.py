@@ -83,7 +83,7 @@ class Slots:
         self.envs = SyncVectorEnv([PickPlaceEnv] * self.batch, autoreset_mode=AutoresetMode.DISABLED)
         self.waiting = list(seeds[self.batch :])
         first = list(seeds[: self.batch])
-        self.observations, _ = self.envs.reset(seed=first)
+        self.observations, _ = self.envs.reset(seed=[*first])
         self.playing: list[Episode | None] = [Episode(s, i) for s, i in zip(first, self._texts(), strict=True)]
         self.over: list[Episode] = []
 
@@ -114,7 +114,7 @@ class Slots:
         texts = self._texts()
         for row in np.flatnonzero(fresh):
             seed = taken[row]
-            self.playing[row] = None if seed is None else Episode(seed, texts[row])
+            self.playing[row] = None if seed is None else Episode(seed, texts[int(row)])
 
 
 def play(policy: Policy, seeds: Sequence[int], batch: int = 1, handle: Handle | None = None) -> Outcome:

@@ -86,7 +86,8 @@ class Trainee(nn.Module):
         start = words.weight[IDS["<s>"]].expand(len(pixels), 1, -1)
         inputs = torch.cat([start, features, words(slots)], dim=1)
         decoder = self.policy.language_model.model
-        hidden = decode_slots(decoder, inputs, prefix, self.tasks, cos, sin).unflatten(1, (self.tasks, SLOT))
+        hidden, _ = decode_slots(decoder, inputs, prefix, self.tasks, cos, sin)
+        hidden = hidden.unflatten(1, (self.tasks, SLOT))
         names = self.dense["name"](hidden[:, :, [OBJECT_AT, PLATE_AT]]).flatten(2)
         goals = torch.cat([names, self.dense["goal"](hidden[:, :, MARKER_AT])], -1)
         return dense, self.policy.language_model.lm_head(hidden), goals

@@ -29,8 +29,9 @@ def cross_entropy_of_heads(logits: torch.Tensor, targets: torch.Tensor, empty: f
 
 def place_loss(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
     """Cross entropy of the places of the image tokens: logits [B, N, 2 * TENTHS]."""
-    parts = logits.float().chunk(2, dim=-1)
-    return sum(functional.cross_entropy(p.flatten(0, 1), batch.places[:, i].flatten()) for i, p in enumerate(parts))
+    column, row = (p.flatten(0, 1) for p in logits.float().chunk(2, dim=-1))
+    places = batch.places.transpose(0, 1).flatten(1)
+    return functional.cross_entropy(column, places[0]) + functional.cross_entropy(row, places[1])
 
 
 def answer_loss(logits: torch.Tensor, batch: Batch) -> torch.Tensor:

@@ -70,10 +70,12 @@ def test_keeping_everything_answers_as_the_unpatched_model(bench, method):
 def test_published_methods_beat_random_on_attributes_at_a_ninth_of_the_tokens():
     """A subset of the committed table, which has 500 questions per family."""
     bench = Benchmark(*load_embedded("tiny-llava"), limit=90, families=("attribute",), batch=45)
-    chance = np.mean([bench.run("random", 0.11, {"seed": seed})[-1].accuracy for seed in range(3)])
-    found = {method: bench.run(method, 0.11)[-1].accuracy for method in PUBLISHED}
-    assert bench.run()[-1].accuracy > 0.95 and chance < 0.8
-    assert min(found.values()) > chance + 0.02, (chance, found)
+    assert bench.run()[-1].accuracy > 0.95
+    for method in PUBLISHED:
+        row = bench.run(method, 0.11)[-1]
+        # random gets as many tokens as are left in the end: the keep of vflowopt is a mean over layers
+        chance = [bench.run("random", round(row.retained, 3), {"seed": seed})[-1].accuracy for seed in range(2)]
+        assert row.accuracy > np.mean(chance), (method, row.accuracy, chance)
 
 
 def test_rows_count_every_family_once_and_all_together(bench):
