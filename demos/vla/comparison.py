@@ -20,6 +20,7 @@ METHODS = ("vla-pruner", "fastv", "divprune", "random")
 KEEPS = (0.5, 0.25, 0.125)
 OPTIONS: dict[str, dict[str, Any]] = {
     "fastv": {"layer": 3},  # where vla-pruner cuts: the same tokens in every layer
+    "divprune": {"positions": "keep"},  # as the three others; renumbered ones the policy has never seen
 }
 FIRST_SEED = 10_000
 

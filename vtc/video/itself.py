@@ -16,7 +16,7 @@ from .clips import ClipPixels
 from .entities import frame_question
 from .letters import Normalise, letter_id, letter_probability
 from .scorers import ClipScorer, Decouple, own_processor
-from .vlm import check_batch, last_logits
+from .vlm import Wording, check_batch, last_logits
 
 
 class SelfScorer(ClipScorer):
@@ -28,7 +28,7 @@ class SelfScorer(ClipScorer):
 
     Parameters
     ----------
-    normalise, batch, query, decouple
+    normalise, batch, query, decouple, wording, answers
         See :class:`~vtc.video.VLMScorer`.
 
     Notes
@@ -43,17 +43,20 @@ class SelfScorer(ClipScorer):
         batch: int = 64,
         query: str | Sequence[str] | None = None,
         decouple: Decouple = "model",
+        wording: Wording = frame_question,
+        answers: tuple[str, str] = ("A", "B"),
     ) -> None:
         super().__init__(query, decouple)
         check_choice("normalise", normalise, ("vocab", "pair"))
         check_batch(batch)
         self.normalise, self.batch = normalise, batch
+        self.wording, self.answers = wording, answers
 
     def rate(self, handle: Any, clip: ClipPixels, query: str, entities: list[str]) -> Tensor:
         """Scores [T] of the frames of one clip."""
         tokenizer = own_processor(handle).tokenizer
-        prompt = frame_prompt(handle, clip.modality, frame_question(query, entities))
-        yes, no = (letter_id(tokenizer, prompt, letter) for letter in "AB")
+        prompt = frame_prompt(handle, clip.modality, self.wording(query, entities))
+        yes, no = (letter_id(tokenizer, prompt, answer) for answer in self.answers)
         ids = list(tokenizer(prompt).input_ids)
         lengths = self._lengths(handle, clip)
         scores = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +17,8 @@ from .scorers import Decouple, PictureScorer
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+Wording = Callable[[str, Sequence[str]], str]
 
 
 class VLMScorer(PictureScorer):
@@ -34,6 +36,11 @@ class VLMScorer(PictureScorer):
         Frames per forward.
     query, decouple
         See :class:`ClipScorer`.
+    wording : callable
+        ``wording(query, entities)`` is the question about a frame; by default ours,
+        :func:`vtc.video.entities.frame_question`.
+    answers : (str, str)
+        First words of a positive and of a negative answer to it.
 
     Notes
     -----
@@ -50,18 +57,21 @@ class VLMScorer(PictureScorer):
         batch: int = 64,
         query: str | Sequence[str] | None = None,
         decouple: Decouple = "model",
+        wording: Wording = frame_question,
+        answers: tuple[str, str] = ("A", "B"),
     ) -> None:
         super().__init__(query, decouple)
         check_choice("normalise", normalise, ("vocab", "pair"))
         check_batch(batch)
+        self.wording, self.answers = wording, answers
         self.model, self.processor, self.normalise, self.batch = model, processor, normalise, batch
 
     @torch.no_grad()
     def score(self, frames: Sequence[Image], query: str, entities: Sequence[str] = ()) -> Tensor:
         """Scores [T] of pictures."""
-        question = frame_question(query, entities)
+        question = self.wording(query, entities)
         prompt = prompt_text(self.processor, question)
-        yes, no = (letter_id(self.processor.tokenizer, prompt, letter) for letter in "AB")
+        yes, no = (letter_id(self.processor.tokenizer, prompt, answer) for answer in self.answers)
         scores = []
         for start in range(0, len(frames), self.batch):
             rows = [([frame], question) for frame in frames[start : start + self.batch]]
