@@ -40,7 +40,7 @@ def test_answers_stream(open_page):
         document.querySelector('#left-answer textarea').value.length), 5); }"""
     )
     left, _ = driving.ask(page)
-    assert "tokens/s" in driving.numbers(page, "left")["Decoding"]
+    assert driving.numbers(page, "left")["Answer"] == "3 tokens"
     assert any(0 < length < len(left) for length in page.evaluate("[...window.lengths]"))
 
 

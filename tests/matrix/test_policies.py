@@ -15,7 +15,7 @@ from vtc.compat import parse
 from vtc.core.stage import Encoder, Projector
 
 METHODS = vtc.list_methods()
-OPTIONS = {"vla-pruner": {"warmup": "semantic"}}
+OPTIONS = {"vla-pruner": {"warmup": "semantic"}, "quota": {"frame_scores": "uniform"}}
 PARAMETERS = [
     pytest.param(m, a, id=f"pi0-{m}-{a}", marks=() if (i % 2 == 0) == (a == "sdpa") else pytest.mark.slow)
     for i, m in enumerate(METHODS)

@@ -37,7 +37,6 @@ def text_file(tmp_path):
         (["run", "--model", "tiny-lava", "--question", "x"], "Did you mean 'tiny-llava'"),
         (["inspect", "./missing"], "no such folder"),
         (["path", "tiny-lava"], "Did you mean 'tiny-llava'"),
-        (["path", "tiny-qwen2_5-vl"], "built in code"),
         (["eval", "quality", "--methods", "randon"], "Did you mean 'random'"),
         (["eval", "quality", "--methods", ","], "at least one method"),
         (["eval", "quality", "--methods", "random:sead=1"], "Did you mean 'seed'"),
