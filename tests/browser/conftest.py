@@ -8,9 +8,11 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import random_qwen
 
 sys.path.insert(0, str(Path(__file__).parent))
 CHROMIUM = os.environ.get("VTC_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -35,14 +37,14 @@ def free_port():
         return probe.getsockname()[1]
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory):
+@contextmanager
+def serving(tmp_path_factory, *arguments):
     """Address of the demo, run as a user runs it, in a process of its own."""
     pytest.importorskip("gradio", reason="gradio is not installed: pip install gradio")
     port, log = free_port(), tmp_path_factory.mktemp("server") / "log.txt"
     temp = tmp_path_factory.mktemp("temp")
     environment = {**os.environ, "TMPDIR": str(temp), "OMP_NUM_THREADS": "1"}
-    code = f"from vtc.cli.app import app; app(['demo', '--port', '{port}'])"
+    code = f"from vtc.cli.app import app; app({['demo', '--port', str(port), *arguments]!r})"
     with open(log, "w") as out:
         process = subprocess.Popen([sys.executable, "-c", code], stdout=out, stderr=out, env=environment)
     try:
@@ -59,6 +61,22 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    with serving(tmp_path_factory) as address:
+        yield address
+
+
+@pytest.fixture
+def wordy_server(tmp_path_factory):
+    """The demo with a model of random weights, which gives long answers; it is the one chosen at first."""
+    folder = tmp_path_factory.mktemp("models") / "wordy"
+    for part in random_qwen.build():
+        part.save_pretrained(folder)
+    with serving(tmp_path_factory, "--model", str(folder)) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
 def browser():
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
     if CHROMIUM is None:
@@ -71,19 +89,20 @@ def browser():
 
 @pytest.fixture
 def open_page(server, browser):
-    """``open_page(width, height, dark)``: a fresh session of its own on the loaded page."""
+    """``open_page(width, height, dark, address)``: a fresh session of its own on the loaded page."""
     contexts = []
 
-    def make(width=1360, height=900, dark=False):
+    def make(width=1360, height=900, dark=False, address=server):
         context = browser.new_context(
             viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
         )
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(20_000)
-        page.goto(server)
+        page.goto(address)
         page.wait_for_selector("#ask")
-        page.wait_for_function("document.querySelector('#counted').innerText.includes('of')")
+        if address == server:  # tokens of other models are not counted before somebody asks
+            page.wait_for_function("document.querySelector('#counted').innerText.includes('of')")
         return page
 
     yield make
