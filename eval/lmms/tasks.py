@@ -170,7 +170,7 @@ def write_video(path: Path, frames: Sequence[Any]) -> None:
         raise ImportError("Videos are written with `av`: pip install av, or all of `pip install vtc[eval]`.") from error
 
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264rgb", rate=FPS, options={"crf": "0"})
+        stream: Any = container.add_stream("libx264rgb", rate=FPS, options={"crf": "0"})
         stream.width, stream.height = frames[0].size
         stream.pix_fmt = "rgb24"
         for frame in frames:

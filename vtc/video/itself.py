@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,15 +10,13 @@ from torch import Tensor
 
 from vtc.adapters import FeatureCall
 
-from ..methods.base import check_choice
 from .clips import ClipPixels
-from .entities import frame_question
-from .letters import Normalise, letter_id, letter_probability
-from .scorers import ClipScorer, Decouple, own_processor
-from .vlm import Wording, check_batch, last_logits
+from .letters import letter_id, letter_probability
+from .scorers import own_processor
+from .vlm import AskingScorer, last_logits
 
 
-class SelfScorer(ClipScorer):
+class SelfScorer(AskingScorer):
     """Probability that the patched model itself, plain and on one frame at a time, answers "A. yes".
 
     The pixels of the call are used as they are: each frame becomes a video (or image) of its own, so it has the number
@@ -36,21 +33,6 @@ class SelfScorer(ClipScorer):
     The vision tower runs twice over every frame, here and in the call that is rated for. Needs the model's processor:
     ``vtc.patch(..., processor=processor)``.
     """
-
-    def __init__(
-        self,
-        normalise: Normalise = "vocab",
-        batch: int = 64,
-        query: str | Sequence[str] | None = None,
-        decouple: Decouple = "model",
-        wording: Wording = frame_question,
-        answers: tuple[str, str] = ("A", "B"),
-    ) -> None:
-        super().__init__(query, decouple)
-        check_choice("normalise", normalise, ("vocab", "pair"))
-        check_batch(batch)
-        self.normalise, self.batch = normalise, batch
-        self.wording, self.answers = wording, answers
 
     def rate(self, handle: Any, clip: ClipPixels, query: str, entities: list[str]) -> Tensor:
         """Scores [T] of the frames of one clip."""

@@ -13,7 +13,7 @@ from ..chat import build_inputs, prompt_text
 from ..methods.base import check_choice
 from .entities import frame_question
 from .letters import Normalise, letter_id, letter_probability
-from .scorers import Decouple, PictureScorer
+from .scorers import ClipScorer, Decouple, PictureScorer
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -21,7 +21,32 @@ if TYPE_CHECKING:
 Wording = Callable[[str, Sequence[str]], str]
 
 
-class VLMScorer(PictureScorer):
+class AskingScorer(ClipScorer):
+    """What scorers share that ask a model a question and read the first word of its answer.
+
+    Parameters
+    ----------
+    normalise, batch, query, decouple, wording, answers
+        See :class:`VLMScorer`.
+    """
+
+    def __init__(
+        self,
+        normalise: Normalise = "vocab",
+        batch: int = 64,
+        query: str | Sequence[str] | None = None,
+        decouple: Decouple = "model",
+        wording: Wording = frame_question,
+        answers: tuple[str, str] = ("A", "B"),
+    ) -> None:
+        super().__init__(query, decouple)
+        check_choice("normalise", normalise, ("vocab", "pair"))
+        check_batch(batch)
+        self.normalise, self.batch = normalise, batch
+        self.wording, self.answers = wording, answers
+
+
+class VLMScorer(AskingScorer, PictureScorer):
     """Probability that another vision-language model answers "A. yes" about a frame.
 
     Parameters
@@ -60,11 +85,8 @@ class VLMScorer(PictureScorer):
         wording: Wording = frame_question,
         answers: tuple[str, str] = ("A", "B"),
     ) -> None:
-        super().__init__(query, decouple)
-        check_choice("normalise", normalise, ("vocab", "pair"))
-        check_batch(batch)
-        self.wording, self.answers = wording, answers
-        self.model, self.processor, self.normalise, self.batch = model, processor, normalise, batch
+        super().__init__(normalise, batch, query, decouple, wording, answers)
+        self.model, self.processor = model, processor
 
     @torch.no_grad()
     def score(self, frames: Sequence[Image], query: str, entities: Sequence[str] = ()) -> Tensor:
