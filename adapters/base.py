@@ -258,6 +258,8 @@ class Adapter:
     def given(self, model: nn.Module, inputs: Mapping[str, Any]) -> tuple[list[EncodeRecord], dict[str, Tensor]]:
         """Images that lie in ``inputs`` of the base model without having been encoded by it.
 
+        ``inputs["cached"]`` is the number of tokens that lie in its cache.
+
         Returns
         -------
         list of EncodeRecord, and dict of str to BoolTensor [B, L]

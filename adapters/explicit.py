@@ -72,8 +72,8 @@ class ExplicitAdapter(Adapter):
         ValueError
             A row is too short for them.
         """
-        embeds, cache = inputs.get("inputs_embeds"), inputs.get("past_key_values")
-        if embeds is None or (cache is not None and int(cache.get_seq_length()) > 0):
+        embeds = inputs.get("inputs_embeds")
+        if embeds is None or inputs.get("cached", 0) > 0:
             return [], {}
         batch, length = embeds.shape[:2]
         real = real_columns(inputs.get("attention_mask"), batch, length).to(embeds.device)

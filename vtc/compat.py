@@ -10,7 +10,7 @@ from typing import Any
 FLOOR = "5.5"
 """Oldest transformers the engine runs on: caches report mask sizes per layer, no ``cache_position`` (since 5.5)."""
 
-TESTED = "5.23"
+TESTED = "5.24"
 """Newest transformers the matrix of tests has run on."""
 
 

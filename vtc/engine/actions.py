@@ -16,6 +16,7 @@ from .attention_tap import start_collecting
 from .call import Call, Group
 from .layers import inverse
 from .memory import State
+from .seams import cache_of
 
 if TYPE_CHECKING:
     from .decoder import DecoderEngine
@@ -169,7 +170,7 @@ class Actions:
     def resume(self, call: Call | None, kwargs: dict[str, Any]) -> None:
         """Begin to measure a decode step of a policy call; anything longer ends the call instead."""
         state: State = self.engine.owner.state
-        cache = kwargs.get("past_key_values")
+        cache = cache_of(kwargs)
         if self.feedback is None or self.kind != "generated" or call is None or state.pending is None:
             return
         tally: Tally = state.pending

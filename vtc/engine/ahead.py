@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from . import cache as kv
 from .attention_tap import MeasuredAhead, collecting
+from .seams import cache_of, put_cache
 
 
 class Untouched:
@@ -47,8 +48,9 @@ def measure_ahead(layer: nn.Module, args: tuple, kwargs: dict[str, Any], context
         The layer never called an attention kernel.
     """
     kwargs = {k: v for k, v in kwargs.items() if k != "hidden_states"}  # it comes first in args
-    if kwargs.get("past_key_values") is not None:
-        kwargs = {**kwargs, "past_key_values": Untouched(kwargs["past_key_values"])}
+    if cache_of(kwargs) is not None:
+        kwargs = dict(kwargs)
+        put_cache(layer, kwargs, Untouched(cache_of(kwargs)))
     with collecting(context) as collector, torch.no_grad():
         collector.ahead = True
         try:

@@ -22,6 +22,7 @@ from .layers import LayerHooks
 from .measure import DecoderTaps
 from .policy import Wrappers
 from .record import CallRecord
+from .seams import cache_of
 from .selecting import keep_mask, run_stage
 
 
@@ -94,7 +95,9 @@ class DecoderEngine:
     def _note_inputs(self, call: Call, args: tuple, kwargs: dict[str, Any]) -> None:
         ids = kwargs.get("input_ids", args[0] if args and isinstance(args[0], Tensor) else None)
         embeds = kwargs.get("inputs_embeds")
-        call.inputs = {"input_ids": ids, **kwargs}
+        cache = cache_of(kwargs)
+        cached = 0 if cache is None else int(cache.get_seq_length())
+        call.inputs = {"input_ids": ids, **kwargs, "cached": cached}
         if not call.records:
             call.records, call.placeholders = self.adapter.given(self.model, call.inputs)
             if call.records:
@@ -141,7 +144,7 @@ class DecoderEngine:
         if call is not None and call.records and kwargs.get("inputs_embeds") is not None:
             self._prefill(call, kwargs)
             return args, kwargs
-        if kv.is_shrunk(kwargs.get("past_key_values")):
+        if kv.is_shrunk(cache_of(kwargs)):
             self.entrance.continue_on(call, args, kwargs)
             return args, kwargs
         return None

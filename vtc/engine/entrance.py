@@ -21,6 +21,7 @@ from .masks import (
     stored_valid,
     take_blocks,
 )
+from .seams import cache_of, put_cache
 
 if TYPE_CHECKING:
     from .decoder import DecoderEngine
@@ -40,9 +41,10 @@ class Entrance:
     def note_past(self, call: Call, kwargs: dict[str, Any], batch: int, length: int) -> None:
         """Own the cache, read the padding, remember what lay in the cache."""
         mask, embeds = kwargs.get("attention_mask"), kwargs["inputs_embeds"]
-        cache = kwargs.get("past_key_values")
+        cache = cache_of(kwargs)
         if cache is None and self._wants_cache(kwargs):
-            cache = kwargs["past_key_values"] = DynamicCache(config=self.config)
+            cache = DynamicCache(config=self.config)
+            put_cache(self.engine.decoder, kwargs, cache)
         call.past = cache
         layer = first_layer(cache)
         held = 0 if layer is None else kv.stored(layer)
@@ -196,7 +198,7 @@ class Entrance:
         x = kwargs.get("inputs_embeds")
         x = (kwargs["input_ids"] if kwargs.get("input_ids") is not None else args[0]) if x is None else x
         batch, length = x.shape[:2]
-        cache = kwargs["past_key_values"]
+        cache = cache_of(kwargs)
         new = None
         if length > 1:  # a one-token step is real; asking the device would stop it
             new = padding_of(kwargs.get("attention_mask"), length, kv.stored(first_layer(cache)))
@@ -212,7 +214,7 @@ class Entrance:
         self._shift(kwargs, cache)
 
     def _continue_mask(self, kwargs: dict[str, Any], new: Tensor | None, width: int) -> None:
-        cache = kwargs["past_key_values"]
+        cache = cache_of(kwargs)
         layer = first_layer(cache)
         given = kwargs.get("attention_mask")
         if not isinstance(layer, kv.Shrunk):

@@ -13,6 +13,7 @@ from . import cache as kv
 from .actions import wanted
 from .attention_tap import AttentionTap, Collector, start_collecting
 from .call import current
+from .seams import cache_of
 
 if TYPE_CHECKING:
     from .decoder import DecoderEngine
@@ -56,7 +57,7 @@ class ExpertEngine:
             self.taps.pop().remove()
 
     def _layer_pre(self, index: int, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
-        layer = getattr(kwargs.get("past_key_values"), "layers", ())[index : index + 1]
+        layer = getattr(cache_of(kwargs), "layers", ())[index : index + 1]
         mask = kwargs.get("attention_mask")
         if not layer or not isinstance(layer[0], kv.Shrunk) or mask is None:
             return None
@@ -66,7 +67,7 @@ class ExpertEngine:
     def _pre(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         call = current(self.engine.owner) if self.engine.enabled else None
         tally = self.engine.owner.state.pending
-        if call is None or tally is None or not tally.follows(kwargs.get("past_key_values")):
+        if call is None or tally is None or not tally.follows(cache_of(kwargs)):
             return
         call.tally = tally
         call.collector, call.collect_token = start_collecting(call)

@@ -14,6 +14,7 @@ from . import cache as kv
 from .call import Call, current
 from .entrance import shift_of
 from .masks import layer_mask, layer_type, stored_valid, take_blocks
+from .seams import cache_of
 from .selecting import keep_mask, run_stage
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ class LayerHooks:
         return call.masks[key]
 
     def _later(self, call: Call | None, index: int, args: tuple, kwargs: dict[str, Any]) -> Any:
-        cache = kwargs.get("past_key_values")
+        cache = cache_of(kwargs)
         layers = getattr(cache, "layers", ())
         layer = layers[index] if index < len(layers) else None
         if not isinstance(layer, kv.Shrunk):

@@ -8,20 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import Cache
-from transformers.masking_utils import (
-    create_causal_mask,
-    create_chunked_causal_mask,
-    create_sliding_window_causal_mask,
-)
 
 from ..core.layout import Packing
 from .cache import dropped, join_valid, past_valid, stored
-
-MAKERS = {
-    "full_attention": create_causal_mask,
-    "sliding_attention": create_sliding_window_causal_mask,
-    "chunked_attention": create_chunked_causal_mask,
-}
+from .seams import make_mask
 
 
 def layer_type(config: Any, index: int) -> str:
@@ -74,11 +64,12 @@ def layer_mask(
     """
     mask = columns_mask(layer, past, new, hidden.shape[1], hidden)
     start = 0 if layer is None else layer.get_seq_length()
-    return MAKERS[layer_type(config, index)](
+    return make_mask(
+        layer_type(config, index),
+        None if layer is None else Cache(layers=[layer]),
         config=config,
         inputs_embeds=hidden,
         attention_mask=mask,
-        past_key_values=None if layer is None else Cache(layers=[layer]),
         position_ids=None,
         or_mask_function=None if blocks is None else _overlay(blocks, start),
     )
