@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from oracles.views import plain_view
 
 from vtc.core.stage import ModelFacts
-from vtc.core.stats import AttentionCall, attention_rows
+from vtc.core.stats import AttentionCall, mean_rows
 from vtc.core.transition import transition
 from vtc.methods import make_method
 
@@ -50,7 +50,8 @@ def stage(arrays):
     )
     (begin, end), (first, last) = arrays["image_span"].tolist(), arrays["text_span"].tolist()
     call = AttentionCall(q[None], k[None], q.shape[-1] ** -0.5, causal=True)
-    iga = attention_rows(call, torch.arange(first, last)[None])[0].mean((0, 1))[begin:end]
+    text = torch.arange(first, last)[None]
+    iga = mean_rows(call, text, torch.ones_like(text, dtype=torch.bool))[0, begin:end]
     close(iga, arrays["iga_raw"])
     n, keep = end - begin, int(arrays["keep"])
     layers = torch.from_numpy(arrays["ttv_layers"])[:, begin:end]

@@ -1,6 +1,8 @@
 import pytest
 import torch
 from vtc.kernels import attention_stats
+from vtc.kernels.attention import blocks
+from vtc.kernels.attention.naive import attention_published
 
 # probabilities of fp32 scores; the inputs are the same in both, so the tolerance is one of fp32 whatever the dtype
 CLOSE = dict(rtol=2e-5, atol=2e-6)
@@ -37,15 +39,12 @@ def test_long(both, generator):
 
 
 @pytest.mark.parametrize("depth", [8, 64, 72])
-def test_dtypes_depths_groups(both, generator, dtype, depth):
+def test_dtypes_depths(both, generator, dtype, depth):
     q, k = qk(generator, 2, 4, 2, 40, 40, depth, dtype)
-    group = torch.randint(-1, 3, (2, 40), generator=generator)
     rows = torch.randint(-1, 40, (2, 5), generator=generator)
-    stats = compare(both(attention_stats, q, k, rows=rows, group=group, groups=3, causal=True))
-    inside = (stats.rows * (group >= 0)[:, None]).sum(-1)
-    torch.testing.assert_close(stats.group_sums.sum(-1), inside, **CLOSE)
-    only = compare(both(attention_stats, q, k, received=False, rows=rows, return_rows=False, group=group, groups=3))
-    assert only.received is None and only.rows is None
+    compare(both(attention_stats, q, k, rows=rows, causal=True))
+    only = compare(both(attention_stats, q, k, received=False, rows=rows))
+    assert only.received is None
 
 
 def test_matches_a_plain_softmax(both, generator):
@@ -54,6 +53,7 @@ def test_matches_a_plain_softmax(both, generator):
     stats = both(attention_stats, q, k, rows=torch.arange(33)[None])[1]
     torch.testing.assert_close(stats.rows, plain, **CLOSE)
     torch.testing.assert_close(stats.received, plain.mean(1), **CLOSE)
+    torch.testing.assert_close(attention_published(q, k).mean(1), plain, **CLOSE)
 
 
 def test_weights_choose_the_rows_that_count(both, generator):
@@ -78,12 +78,14 @@ def test_hidden_keys_may_hold_nan(both, generator):
 
 
 def test_ragged_lengths(both, generator):
+    """Padding of a batch: its keys are hidden and its queries weigh nothing, whatever they hold."""
     q, k = qk(generator, 3, 2, 2, 37, 37, 16)
     k[1, :, 5:] = float("nan")
     q[1, :, 5:] = float("nan")
-    rows = torch.tensor([[36], [6], [0]])
-    _, kernel = both(attention_stats, q, k, rows=rows, lengths=[37, 5, 1])
-    assert (kernel.rows[1] == 0).all() and (kernel.received[1, 5:] == 0).all()
+    lengths = torch.tensor([[37], [5], [1]])
+    real = torch.arange(37) < lengths
+    kernel = compare(both(attention_stats, q, k, key_mask=real, weights=real / lengths))
+    assert (kernel.received[1, 5:] == 0).all()
     alone = both(attention_stats, q[1:2, :, :5], k[1:2, :, :5])[1]
     torch.testing.assert_close(kernel.received[1, :5], alone.received[0], **CLOSE)
 
@@ -109,12 +111,53 @@ def test_large_scores_do_not_overflow(both, generator):
     compare(both(attention_stats, 300 * q, 300 * k, rows=torch.tensor([[7]])))
 
 
+def dense(q, k, seen, softcap=None, bias=None):
+    score = q.double() @ k.double().repeat_interleave(q.shape[1] // k.shape[1], 1).mT * q.shape[-1] ** -0.5
+    score = score if softcap is None else softcap * torch.tanh(score / softcap)
+    score = score if bias is None else score + bias
+    return score.masked_fill(~seen, -torch.inf).softmax(-1).nan_to_num(0.0).mean(1).float()
+
+
+@pytest.mark.parametrize("kind", ["window", "softcap", "bool", "additive", "per head"])
+def test_what_the_kernel_does_not_know_runs_in_torch(both, generator, kind, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK", 100)
+    q, k = qk(generator, 2, 4, 2, 11, 11, 8)
+    rows, place = torch.tensor([[0, 10, -1]] * 2), torch.arange(11)
+    seen, bias, options = (place[None] <= place[:, None]).expand(2, 1, -1, -1), None, dict(causal=True)
+    if kind == "window":
+        seen, options["window"] = seen & (place[None] > place[:, None] - 3), 3
+    elif kind == "softcap":
+        options["softcap"] = 0.5
+    elif kind == "additive":
+        bias = torch.rand(1, 1, 11, 11, generator=generator).masked_fill(~seen[:1], torch.finfo(torch.float32).min)
+        options = dict(mask=bias)
+    else:
+        heads = 4 if kind == "per head" else 1
+        seen = torch.rand(2, heads, 11, 11, generator=generator) > 0.5
+        seen[0, :, 4] = False
+        options = dict(mask=seen)
+    expected = dense(q, k, seen, options.get("softcap"), bias)
+    for found in both(attention_stats, q, k, rows=rows, **options):
+        torch.testing.assert_close(found.received, expected.mean(1), **CLOSE)
+        torch.testing.assert_close(found.rows, torch.cat([expected[:, [0, 10]], 0 * expected[:, :1]], 1), **CLOSE)
+
+
+def test_nan_that_is_seen_is_not_hidden(both, generator):
+    q, k = qk(generator, 1, 2, 2, 6, 6, 8)
+    q[0, 0, 3] = float("nan")
+    for mask in (None, torch.ones(1, 6, dtype=torch.bool)):
+        for found in both(attention_stats, q, k, key_mask=mask, rows=torch.tensor([[2, 3]])):
+            assert found.received.isnan().all()
+            assert found.rows[:, 1].isnan().all() and not found.rows[:, 0].isnan().any()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(groups=17, group=torch.zeros(1, 4)), "1 to 16"),
-        (dict(groups=2, group=torch.zeros(1, 4)), "chosen rows"),
-        (dict(cu_seqlens=torch.tensor([0, 4]), lengths=3), "cu_seqlens"),
+        (dict(cu_seqlens=torch.tensor([0, 4]), mask=torch.ones(1, 1, 4, 4) > 0), "without a 4-D mask"),
+        (dict(mask=torch.ones(1, 3, 4, 4) > 0), "mask has shape"),
+        (dict(window=2), "part of causal attention"),
+        (dict(softcap=0.0), "must be positive"),
         (dict(weights=torch.ones(1, 5)), "weights has shape"),
     ],
 )

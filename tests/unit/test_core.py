@@ -11,7 +11,7 @@ from vtc.core.budget import keep_count, split_evenly
 from vtc.core.layout import Packing
 from vtc.core.merge import group_shares, grouped_mean
 from vtc.core.select import topk_indices
-from vtc.core.stats import AttentionCall, attention_rows, class_row, received
+from vtc.core.stats import AttentionCall, class_row, mean_rows, measure, received
 from vtc.methods.pool import cell_groups, pooled_shape
 
 
@@ -95,7 +95,8 @@ def test_grouped_mean_by_hand():
 @pytest.mark.parametrize("kind", ["full", "causal", "window", "softcap", "padding", "additive", "blocks"])
 def test_attention_statistics_against_the_dense_matrix(kind, monkeypatch):
     """Rows and column means from q and k, in blocks, against a float64 softmax of the whole matrix; GQA throughout."""
-    monkeypatch.setattr("vtc.core.stats.BLOCK", 200)
+    monkeypatch.setattr("vtc.core.stats.BLOCK", 50)
+    monkeypatch.setattr("vtc.kernels.attention.blocks.BLOCK", 200)
     generator = torch.Generator().manual_seed(1)
     q = torch.randn(2, 4, 11, 8, generator=generator, dtype=torch.float64)
     k = torch.randn(2, 2, 11, 8, generator=generator, dtype=torch.float64)
@@ -123,8 +124,12 @@ def test_attention_statistics_against_the_dense_matrix(kind, monkeypatch):
         options["mask"] = bias if kind == "additive" else seen[:1]
     weights = torch.softmax(logits.masked_fill(~seen, -torch.inf), -1)
     call = AttentionCall(q, k, 0.3, **options)
-    rows = torch.tensor([[4, 9]])
-    assert torch.allclose(attention_rows(call, rows), weights[:, :, [4, 9]], atol=1e-12)
+    rows = torch.tensor([[4, 9], [9, 2]])
+    chosen = torch.stack([weights[0, :, [4, 9]], weights[1, :, [9, 2]]]).mean(1)
+    assert torch.allclose(measure(call, received=False, rows=rows).rows, chosen, atol=1e-12)
+    some = torch.tensor([[True, True], [True, False]])
+    assert torch.allclose(mean_rows(call, rows, some), torch.stack([chosen[0].mean(0), chosen[1, 0]]), atol=1e-12)
+    assert (mean_rows(call, rows, ~some)[0] == 0).all()
     assert torch.allclose(class_row(call), weights[:, :, 0, 1:].mean(1), atol=1e-12)
     expected = weights.mean(1).sum(1) / seen[:, 0].sum(1).clamp_min(1)
     assert torch.allclose(received(call), expected, atol=1e-12)

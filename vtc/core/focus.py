@@ -5,10 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vtc.kernels import attention_stats
-from vtc.kernels._dispatch import use_triton
-
-from .stats import BLOCK, AttentionCall, attention_rows, received, visible
+from .stats import AttentionCall, column_sums, received, visible
 
 
 def global_set(received: Tensor, t: float) -> Tensor:
@@ -44,11 +41,10 @@ def focus_dense(attention: Tensor, t: float) -> Tensor:
     return (weights.to(mean.dtype)[:, None] @ mean)[:, 0]
 
 
-def focus(q: Tensor, k: Tensor, scaling: float, t: float, skip: int = 0, chunk: int = 256) -> Tensor:
+def focus(q: Tensor, k: Tensor, scaling: float, t: float, skip: int = 0) -> Tensor:
     """Compute importances from queries and keys of one layer, without an N x N matrix.
 
-    The first pass adds up what every token receives, ``chunk`` queries at a time; the second one computes
-    only the rows of the global tokens.
+    The first pass adds up what every token receives; the second one computes only the rows of the global tokens.
 
     Parameters
     ----------
@@ -62,49 +58,20 @@ def focus(q: Tensor, k: Tensor, scaling: float, t: float, skip: int = 0, chunk: 
     skip : int
         Leading tokens ([CLS], registers) that take part in the softmax and are dropped afterwards, row and
         column.
-    chunk : int
 
     Returns
     -------
     Tensor [B, S - skip], fp32 (fp64 stays)
     """
-    if use_triton(q, k):
-        return _by_kernel(q, k, scaling, t, skip)
-    if k.shape[1] != q.shape[1]:
-        k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
-    n = q.shape[2] - skip
-    keys = k.to(_precise(k)).transpose(-1, -2)
-    received = torch.zeros(q.shape[0], n, dtype=keys.dtype, device=q.device)
-    for rows in q[:, :, skip:].split(chunk, dim=2):
-        received += _probabilities(rows, keys, scaling)[..., skip:].sum((1, 2))
-    chosen = global_set(received, t)
-    out = torch.empty_like(received)
-    for b, mask in enumerate(chosen):
-        picked = mask.nonzero(as_tuple=True)[0] + skip
-        total = torch.zeros_like(out[b])
-        for rows in picked.split(chunk):
-            total += _probabilities(q[b, :, rows], keys[b], scaling)[..., skip:].sum((0, 1))
-        out[b] = total / (len(picked) * q.shape[1])
-    return out
-
-
-def _by_kernel(q: Tensor, k: Tensor, scaling: float, t: float, skip: int) -> Tensor:
-    queries = torch.ones(q.shape[0], q.shape[2], device=q.device)
-    queries[:, :skip] = 0
-    first = attention_stats(q, k, scale=scaling, weights=queries).received
-    assert first is not None
-    queries[:, skip:] = global_set(first[:, skip:], t).to(queries.dtype)
-    second = attention_stats(q, k, scale=scaling, weights=queries / queries.sum(1, keepdim=True)).received
-    assert second is not None
-    return second[:, skip:]
+    call = AttentionCall(q, k, scaling)
+    weights = torch.ones(q.shape[0], q.shape[2], device=q.device)
+    weights[:, :skip] = 0
+    weights[:, skip:] = global_set(column_sums(call, weights)[:, skip:], t)
+    return column_sums(call, weights)[:, skip:] / weights.sum(1, keepdim=True)
 
 
 def _precise(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
-def _probabilities(q: Tensor, keys: Tensor, scaling: float) -> Tensor:
-    return torch.softmax(q.to(keys.dtype) @ keys * scaling, -1)
 
 
 def focus_of_call(call: AttentionCall, t: float, skip: int = 0) -> Tensor:
@@ -116,8 +83,7 @@ def focus_of_call(call: AttentionCall, t: float, skip: int = 0) -> Tensor:
         NaN for the ``skip`` leading tokens.
     """
     if call.segments is not None:
-        parts = zip(call.q.split(call.segments, 2), call.k.split(call.segments, 2), strict=True)
-        return torch.cat([focus_of_call(AttentionCall(q, k, call.scaling), t, skip) for q, k in parts], -1)
+        return torch.cat([focus_of_call(part, t, skip) for part in call.alone()], -1)
     if call.mask is None:
         found = focus(call.q, call.k, call.scaling, t, skip)
         return torch.nn.functional.pad(found, (skip, 0), value=torch.nan)
@@ -140,11 +106,5 @@ def _focus_of_blocks(call: AttentionCall, t: float) -> Tensor:
     # where none is, the first of those that receive most
     first = torch.full_like(block, n).scatter_reduce_(1, block, every.where(got == most.gather(1, block), n), "amin")
     lone = (every == first.gather(1, block)) & (count.gather(1, block) == 0)
-    count, strong = count.clamp_min(1), strong | lone
-    width = int(strong.sum(1).max())
-    columns = torch.argsort(strong.to(torch.int8), dim=1, stable=True)[:, n - width :]
-    total = torch.zeros_like(got)
-    for chosen in columns.split(max(1, BLOCK // (batch * call.q.shape[1] * n)), 1):
-        rows = attention_rows(call, chosen).mean(1)  # [B, R, N]
-        total += (rows * strong.gather(1, chosen)[..., None]).sum(1)
-    return total / count.gather(1, block)
+    total = column_sums(call, (strong | lone).to(got.dtype))
+    return total / count.gather(1, block).clamp_min(1)

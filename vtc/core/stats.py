@@ -1,19 +1,22 @@
-"""Statistics of attention computed from q and k: chosen rows and column means, in fp32, never a full N x N matrix."""
+"""Statistics of attention computed from q and k: chosen rows and column means, in fp32, never a full N x N matrix.
+
+All of them are sums that :func:`vtc.kernels.attention_stats` makes; what lies here are the calls of real modules, with
+their kinds of masks, and the means the methods want.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vtc.kernels import AttentionStats, attention_stats
-from vtc.kernels._dispatch import use_triton
+from vtc.kernels import AttentionStats, attention_stats, visible_keys
 
-# fp32 elements of one block of attention rows; 4M elements are 16 MB
-BLOCK = 1 << 22
+# queries times keys looked at together when the queries that see a key are counted
+BLOCK = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -46,60 +49,72 @@ class AttentionCall:
     softcap: float | None = None
     segments: tuple[int, ...] | None = None
 
+    def masks(self) -> dict[str, Any]:
+        """Return what hides keys, by the names that :mod:`vtc.kernels` has for it."""
+        keys, window = self.k.shape[2], self.window or None
+        if self.mask is not None and self.mask.ndim == 4:  # such a mask says it all
+            return {"mask": self.mask[..., :keys].expand(-1, -1, self.q.shape[2], -1)}
+        hidden: dict[str, Any] = {"causal": self.causal, "window": window if self.causal else None}
+        if self.mask is not None:
+            hidden["key_mask"] = self.mask[:, -keys:].bool().expand(self.q.shape[0], -1)
+        return hidden
 
-def _wide(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
-
-
-def _logits(call: AttentionCall, rows: Tensor) -> Tensor:
-    """Masked logits of query rows ``rows`` LongTensor [B or 1, R] against all keys: ``[B, H, R, K]``."""
-    batch, heads, _, dim = call.q.shape
-    groups = call.k.shape[1]
-    rows = rows.expand(batch, -1)
-    q = call.q.gather(2, rows[:, None, :, None].expand(-1, heads, -1, dim))
-    q = _wide(q).view(batch, groups, heads // groups * rows.shape[1], dim)
-    logits = (q @ _wide(call.k).transpose(-1, -2) * call.scaling).view(batch, heads, rows.shape[1], -1)
-    if call.softcap:
-        logits = torch.tanh(logits / call.softcap) * call.softcap
-    seen = visible(call, rows)
-    if seen is not None:
-        logits = logits.masked_fill(~seen, -torch.inf)
-    if call.mask is not None and call.mask.ndim == 4 and call.mask.dtype != torch.bool:
-        logits = logits + _mask_rows(call, rows).to(logits.dtype)
-    return logits
+    def alone(self) -> list[AttentionCall]:
+        """Split into one call per packed segment."""
+        parts = zip(self.q.split(self.segments or (), 2), self.k.split(self.segments or (), 2), strict=True)
+        return [replace(self, q=q, k=k, segments=None) for q, k in parts]
 
 
-def _mask_rows(call: AttentionCall, rows: Tensor) -> Tensor:
-    assert call.mask is not None
-    mask = call.mask[..., : call.k.shape[2]].expand(rows.shape[0], -1, -1, -1)
-    return mask.gather(2, rows[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3]))
+def measure(call: AttentionCall, **wanted: Any) -> AttentionStats:
+    """Call :func:`vtc.kernels.attention_stats` on what the module was given; ``wanted`` are its other arguments."""
+    bounds = None
+    if call.segments is not None:
+        bounds = torch.tensor([0, *accumulate(call.segments)], dtype=torch.int32, device=call.q.device)
+        wanted["max_seqlen"] = max(call.segments, default=0)
+    return attention_stats(
+        call.q, call.k, scale=call.scaling, softcap=call.softcap or None, cu_seqlens=bounds, **call.masks(), **wanted
+    )
 
 
 def visible(call: AttentionCall, rows: Tensor) -> Tensor | None:
-    """Which keys rows [B, R] may see: bool [B, 1 or H, R, K], None when all."""
-    keys, queries = call.k.shape[2], call.q.shape[2]
-    mask = call.mask
-    if mask is not None and mask.ndim == 4:
-        picked = _mask_rows(call, rows)
-        return picked if mask.dtype == torch.bool else picked > torch.finfo(mask.dtype).min / 2
-    seen: Tensor | None = None
-    column = torch.arange(keys, device=rows.device)
-    place = (rows + (keys - queries))[:, None, :, None]
-    if call.causal:
-        seen = column <= place
-        if call.window:
-            seen = seen & (column > place - call.window)
-    if mask is not None:
-        padding = mask[:, None, None, -keys:].bool()
-        seen = padding if seen is None else seen & padding
-    return seen
+    """Which keys rows [B, R] may see: bool [B or 1, 1 or H, R or 1, K], None when all."""
+    return visible_keys(rows, call.q.shape[2], call.k.shape[2], **call.masks())
 
 
-def attention_rows(call: AttentionCall, rows: Tensor) -> Tensor:
-    """Softmax rows of the queries ``rows`` [B or 1, R]: ``[B, H, R, K]`` in fp32 (fp64 stays fp64)."""
-    logits = _logits(call, rows)
-    # a row that sees nothing (padding) gives zeros, not NaN
-    return torch.nan_to_num(torch.softmax(logits, -1), nan=0.0)
+def column_sums(call: AttentionCall, weights: Tensor | None = None) -> Tensor:
+    """Weighted sum over the queries of the attention each key receives, mean over heads.
+
+    Parameters
+    ----------
+    weights : Tensor [B, Q], optional
+        Default: the mean over the queries (of a segment).
+
+    Returns
+    -------
+    Tensor [B, K], fp32 (fp64 stays)
+    """
+    found = measure(call, weights=weights).received
+    assert found is not None  # it was asked for
+    return found if call.segments is None else found[None]
+
+
+def class_row(call: AttentionCall) -> Tensor:
+    """Attention of query 0 to all later keys, mean over heads: ``[B, K - 1]``. The softmax includes key 0.
+
+    Raises
+    ------
+    ValueError
+        Several images are packed along the tokens: each has a class token of its own.
+    """
+    if call.segments is not None and len(call.segments) > 1:
+        raise ValueError(
+            f"The attention of [CLS] was asked of {len(call.segments)} images packed into one row, which have one "
+            "each. Load the model with attn_implementation='sdpa', which does not pack images."
+        )
+    first = torch.zeros(call.q.shape[0], 1, dtype=torch.long, device=call.q.device)
+    found = measure(call, received=False, rows=first).rows
+    assert found is not None  # it was asked for
+    return found[:, 0, 1:]
 
 
 def mean_rows(call: AttentionCall, rows: Tensor, counts: Tensor) -> Tensor:
@@ -108,36 +123,13 @@ def mean_rows(call: AttentionCall, rows: Tensor, counts: Tensor) -> Tensor:
     Parameters
     ----------
     rows : LongTensor [B, R]
-        Queries; read block by block.
+        Queries, each once.
     counts : BoolTensor [B, R]
         Which of them count.
     """
-    batch, heads, _, _ = call.q.shape
-    step = max(1, BLOCK // (batch * heads * call.k.shape[2]))
-    total = torch.zeros(batch, call.k.shape[2], dtype=_wide(call.q[:0]).dtype, device=call.q.device)
-    for chosen, real in zip(rows.split(step, 1), counts.split(step, 1), strict=True):
-        total += (attention_rows(call, chosen).mean(1) * real[..., None]).sum(1)
-    return total / counts.sum(1, keepdim=True).clamp_min(1)
-
-
-def _measured(call: AttentionCall, **wanted: Any) -> AttentionStats | None:
-    """Let the kernel measure; None where it does not run or does not know a mask, a window or a softcap."""
-    if call.mask is not None or call.window or call.softcap or not use_triton(call.q, call.k):
-        return None
-    bounds = None
-    if call.segments is not None:
-        bounds = torch.tensor([0, *accumulate(call.segments)], dtype=torch.int32, device=call.q.device)
-    return attention_stats(call.q, call.k, causal=call.causal, scale=call.scaling, cu_seqlens=bounds, **wanted)
-
-
-def class_row(call: AttentionCall) -> Tensor:
-    """Attention of query 0 to all later keys, mean over heads: ``[B, K - 1]``. The softmax includes key 0."""
-    first = torch.zeros(1, 1, dtype=torch.long, device=call.q.device)
-    if call.segments is None:
-        found = _measured(call, received=False, rows=first.expand(call.q.shape[0], -1))
-        if found is not None and found.rows is not None:
-            return found.rows[:, 0, 1:]
-    return attention_rows(call, first)[:, :, 0, 1:].mean(1)
+    weights = torch.zeros(call.q.shape[0], call.q.shape[2], device=call.q.device)
+    weights.scatter_add_(1, rows.expand(len(weights), -1), counts.expand(len(weights), -1).to(weights.dtype))
+    return column_sums(call, weights) / counts.sum(1, keepdim=True).clamp_min(1)
 
 
 def received(call: AttentionCall) -> Tensor:
@@ -145,24 +137,19 @@ def received(call: AttentionCall) -> Tensor:
 
     Rows that are padding count as queries only where a mask lets them see the key. Works block by block of queries.
     """
-    if not call.causal:  # otherwise keys are seen by different numbers of queries
-        found = _measured(call)
-        if found is not None and found.received is not None:
-            return found.received if call.segments is None else found.received[None]
+    if call.mask is None and not call.causal:
+        return column_sums(call)
     if call.segments is not None:
-        parts = zip(call.q.split(call.segments, 2), call.k.split(call.segments, 2), strict=True)
-        return torch.cat([received(AttentionCall(q, k, call.scaling)) for q, k in parts], -1)
-    batch, heads, queries, _ = call.q.shape
-    keys = call.k.shape[2]
-    step = max(1, BLOCK // (batch * heads * keys))
-    total = torch.zeros(batch, keys, dtype=_wide(call.q[:0]).dtype, device=call.q.device)
+        return torch.cat([received(part) for part in call.alone()], -1)
+    batch, _, queries, _ = call.q.shape
+    total = column_sums(call, torch.ones(batch, queries, device=call.q.device))
     count = torch.zeros_like(total)
-    for start in range(0, queries, step):
-        rows = torch.arange(start, min(start + step, queries), device=call.q.device)[None]
-        total += attention_rows(call, rows).sum((1, 2))
-        seen = visible(call, rows.expand(batch, -1))
-        count += float(rows.shape[1]) if seen is None else seen[:, 0].expand(batch, rows.shape[1], keys).sum(1)
-    return total / (heads * count.clamp_min(1))
+    every = torch.arange(queries, device=call.q.device).expand(batch, -1)
+    for rows in every.split(max(1, BLOCK // (batch * call.k.shape[2])), 1):
+        seen = visible(call, rows)
+        assert seen is not None  # something hides keys, or the first branch had returned
+        count += seen[:, 0].expand(batch, rows.shape[1], -1).sum(1)
+    return total / count.clamp_min(1)
 
 
 def mean_mass(call: AttentionCall, rows: Tensor, targets: Tensor) -> Tensor:
@@ -173,16 +160,8 @@ def mean_mass(call: AttentionCall, rows: Tensor, targets: Tensor) -> Tensor:
     rows : BoolTensor [B, Q]
     targets : BoolTensor [B, K]
     """
-    batch, heads = call.q.shape[:2]
-    count = rows.sum(1)
-    width = int(count.max())
-    columns = torch.argsort(rows.to(torch.int8), dim=1, stable=True)[:, rows.shape[1] - width :]
-    step = max(1, BLOCK // (batch * heads * call.k.shape[2]))
-    total = torch.zeros(batch, dtype=_wide(call.q[:0]).dtype, device=call.q.device)
-    for chosen in columns.split(step, 1) if width else ():
-        mass = (attention_rows(call, chosen) * targets[:, None, None]).sum(-1).mean(1)  # [B, R]
-        total += (mass * rows.gather(1, chosen)).sum(1)
-    return total / count
+    mass = (column_sums(call, rows.to(torch.float32)) * targets).sum(1)
+    return mass / rows.sum(1)
 
 
 def relevance(call: AttentionCall, text: Tensor, visual: Tensor, past: int = 0) -> Tensor:

@@ -1,4 +1,10 @@
-"""Triton side of the group means of :mod:`vtc.kernels.merge`."""
+"""Triton side of :func:`vtc.kernels.group_means`.
+
+``values[b, g] = sum_i w_i x_i / sum_i w_i`` over the members i of group g, or the plain mean where the weights sum to
+at most 1e-12, without atomics: results do not vary from run to run. x [B, N, D] is fp32, bf16 or fp16 with any strides,
+sums are fp32, values have the dtype of x. Sources: the contextual merging of VisionZip (arXiv 2412.04467) and the
+recycling of VFlowOpt (arXiv 2508.05211).
+"""
 # mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
@@ -8,8 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._dispatch import tile_limit
-from ._ragged import power_of_two
+from .._dispatch import tile_limit
+from .._ragged import power_of_two
 
 
 @triton.jit
@@ -42,7 +48,7 @@ def order_kernel(groups, order, first, size, columns, count, group_b, group_n, T
 
 @triton.jit
 def means_kernel(
-    x, weights, order, first, size, values, heaviest, columns, count, depth, x_b, x_n, x_d, weight_b, weight_n,
+    x, weights, order, first, size, values, columns, count, depth, x_b, x_n, x_d, weight_b, weight_n,
     WEIGHTED: tl.constexpr, ROWS: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """Program (g, i, b): weighted and plain sum of the members of group g over a slice of the depth."""
@@ -55,57 +61,40 @@ def means_kernel(
     total = tl.zeros([BLOCK_D], tl.float32)
     plain = tl.zeros([BLOCK_D], tl.float32)
     mass = tl.zeros([ROWS], tl.float32)
-    top = tl.full([ROWS], float("-inf"), tl.float32)
-    top_at = tl.full([ROWS], 2147483647, tl.int32)
     for at in range(start, start + members, ROWS):
         slot = at + tl.arange(0, ROWS)
         ok = slot < start + members
-        token = tl.load(order + row * columns + slot, mask=ok, other=2147483647)
+        token = tl.load(order + row * columns + slot, mask=ok, other=0)
         source = x + row * x_b + token.to(tl.int64)[:, None] * x_n + d[None, :] * x_d
         value = tl.load(source, mask=ok[:, None] & d_ok[None, :], other=0.0).to(tl.float32)
         plain += tl.sum(value, 0)
-        weight = tl.where(ok, 1.0, 0.0)
         if WEIGHTED:
             at_weight = weights + row * weight_b + token.to(tl.int64) * weight_n
             weight = tl.load(at_weight, mask=ok, other=0.0).to(tl.float32)
             total += tl.sum(value * weight[:, None], 0)
-        mass += weight
-        better = ok & (weight > top)
-        top_at = tl.where(better, token, top_at)
-        top = tl.where(better, weight, top)
-    whole = tl.sum(mass, 0)
+            mass += weight
     mean = plain / tl.maximum(members, 1).to(tl.float32)
     if WEIGHTED:
+        whole = tl.sum(mass, 0)
         mean = tl.where(whole > 1e-12, total / tl.maximum(whole, 1e-12), mean)
     tl.store(values + group * depth + d, mean.to(values.dtype.element_ty), mask=d_ok)
-    if tl.program_id(1) == 0:
-        winner = tl.min(tl.where(top == tl.max(top, 0), top_at, 2147483647), 0)
-        tl.store(heaviest + group, tl.where(members > 0, winner, -1).to(tl.int64))
 
 
-def group_means_triton(x: Tensor, groups: Tensor, weights: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
-    """Launch both kernels; arguments and results as in :func:`vtc.kernels.merge.group_means_torch`."""
+def group_means_triton(x: Tensor, groups: Tensor, weights: Tensor | None, count: int) -> Tensor:
+    """Launch both kernels; arguments and result as in :func:`vtc.kernels.merge.naive.means_torch`."""
     batch, columns, depth = x.shape
     order = torch.empty(batch, columns, dtype=torch.int32, device=x.device)
     first, size = torch.zeros(2, batch, count, dtype=torch.int32, device=x.device)
     tile = tile_limit(16)
     order_kernel[(triton.cdiv(columns, tile), batch)](
-        groups,
-        order,
-        first,
-        size,
-        columns,
-        count,
-        *groups.stride(),
-        TILE=tile,
-        BLOCK=power_of_two(columns, 16, tile_limit(64)),
-    )
+        groups, order, first, size, columns, count, *groups.stride(),
+        TILE=tile, BLOCK=power_of_two(columns, 16, tile_limit(64)),
+    )  # fmt: skip
     values = torch.empty(batch, count, depth, dtype=x.dtype, device=x.device)
-    heaviest = torch.empty(batch, count, dtype=torch.int64, device=x.device)
     block = power_of_two(depth, 16, 1024)
     scale = weights if weights is not None else groups
     means_kernel[(count, triton.cdiv(depth, block), batch)](
-        x, scale, order, first, size, values, heaviest, columns, count, depth, *x.stride(), *scale.stride(),
+        x, scale, order, first, size, values, columns, count, depth, *x.stride(), *scale.stride(),
         WEIGHTED=weights is not None, ROWS=4, BLOCK_D=block,
     )  # fmt: skip
-    return values, heaviest
+    return values

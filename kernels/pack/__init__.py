@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from ._dispatch import launching_on, use_triton
-from ._ragged import require_shape
+from .._dispatch import launching_on, use_triton
+from .._ragged import require_shape
+from .naive import pack_mask_torch, pack_torch
 
 
 def pack_rows(tensors: Sequence[Tensor], index: Tensor, dims: Sequence[int] | int = 1) -> list[Tensor]:
@@ -21,7 +21,7 @@ def pack_rows(tensors: Sequence[Tensor], index: Tensor, dims: Sequence[int] | in
         batch of one is broadcast. Hidden rows [B, L, D], rotary tables [1, L, d], 2-D masks and ids [B, L] have dim 1,
         M-RoPE tables and ids [3, B, L, ...] dim 2.
     index : LongTensor [B, K]
-        Old column of every new one, ragged rows padded: -1 writes zeros (False), any real column copies it.
+        Old column of every new one, 0 <= index < L (not checked on a GPU); padding points at some real column.
     dims : int or sequence of int
 
     Returns
@@ -45,19 +45,11 @@ def pack_rows(tensors: Sequence[Tensor], index: Tensor, dims: Sequence[int] | in
                 f"before its columns at dim {dim}."
             )
     if tensors and use_triton(*tensors, index) and index.numel() and all(x.numel() for x in tensors):
-        from .pack_triton import pack_rows_triton
+        from .triton import pack_rows_triton
 
         with launching_on(index):
             return pack_rows_triton(list(tensors), index, where)
     return [pack_torch(x, index, dim) for x, dim in zip(tensors, where, strict=True)]
-
-
-def pack_torch(x: Tensor, index: Tensor, dim: int) -> Tensor:
-    """Reference of :func:`pack_rows` for one tensor."""
-    shape = (*x.shape[: dim - 1], index.shape[0], *x.shape[dim:])
-    view = index.view(*([1] * (dim - 1)), *index.shape, *([1] * (x.ndim - dim - 1)))
-    view = view.expand(*shape[:dim], index.shape[1], *shape[dim + 1 :])
-    return torch.gather(x.expand(shape), dim, view.clamp_min(0)).masked_fill(view < 0, 0)
 
 
 def pack_mask(mask: Tensor, index: Tensor, valid: Tensor | None = None, past: int = 0) -> Tensor:
@@ -90,27 +82,8 @@ def pack_mask(mask: Tensor, index: Tensor, valid: Tensor | None = None, past: in
     if valid is not None:
         require_shape(valid, tuple(index.shape), "valid")
     if use_triton(mask, index, valid) and mask.numel() and index.numel():
-        from .pack_triton import pack_mask_triton
+        from .triton import pack_mask_triton
 
         with launching_on(mask):
             return pack_mask_triton(mask, index, valid, past)
     return pack_mask_torch(mask, index, valid, past)
-
-
-def pack_mask_torch(mask: Tensor, index: Tensor, valid: Tensor | None, past: int) -> Tensor:
-    """Reference of :func:`pack_mask`."""
-    (batch, kept), heads = index.shape, mask.shape[1]
-    mask = mask.expand(batch, *mask.shape[1:])
-    mask = mask.gather(2, index[:, None, :, None].expand(-1, heads, -1, mask.shape[3]))
-    new = mask[..., past:].gather(3, index[:, None, None, :].expand(-1, heads, kept, -1))
-    if valid is not None:
-        shut, seen = closing_values(mask.dtype)
-        new = new.masked_fill(valid[:, None, :, None] & ~valid[:, None, None, :], shut)
-        own = torch.eye(kept, dtype=torch.bool, device=mask.device) & ~valid[:, None, :, None]
-        new = new.masked_fill(own, seen)
-    return torch.cat([mask[..., :past], new], -1)
-
-
-def closing_values(dtype: torch.dtype) -> tuple[float, float]:
-    """Values of "hidden" and "seen" in a mask of ``dtype``."""
-    return (0.0, 1.0) if dtype == torch.bool else (torch.finfo(dtype).min, 0.0)

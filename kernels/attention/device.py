@@ -1,4 +1,4 @@
-"""Device code of :mod:`vtc.kernels.attention_stats`: log-sums, weighted columns, chosen rows.
+"""Device code of :mod:`vtc.kernels.attention.triton`: log-sums, weighted columns, chosen rows.
 
 Strides of q and k come divided by ``UNIT`` and are multiplied back here: that tells the compiler that addresses are
 multiples of it. Rows and columns that do not exist are read from an existing place and hidden afterwards, which costs
@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .tiles_triton import exact_dot
+from .._tiles import exact_dot
 
 # hidden keys stand at a place no query can see, queries that do not count can see no place
 NOWHERE = tl.constexpr(2**31 - 1)
@@ -65,20 +65,14 @@ def finite(log_sum):
 
 
 @triton.jit
-def same(x, i):
-    """1 where whole numbers are equal, else 0, by arithmetic: boolean masks are what AMD has too few registers for."""
-    return tl.maximum(1.0 - tl.abs(x - i), 0.0)
-
-
-@triton.jit
 def log_sum_kernel(
-    q, k, mask, weights, chosen, group, log_sum, sums, q_start, q_length, k_start, k_length, rows, share, scale,
+    q, k, mask, weights, chosen, log_sum, q_start, q_length, k_start, k_length, rows, share, scale,
     q_b, q_h, q_n, k_b, k_h, k_n, key_b, weight_b,
-    CHOSEN: tl.constexpr, WEIGHTED: tl.constexpr, GROUPS: tl.constexpr, CAUSAL: tl.constexpr, MASKED: tl.constexpr,
+    CHOSEN: tl.constexpr, WEIGHTED: tl.constexpr, CAUSAL: tl.constexpr, MASKED: tl.constexpr,
     UNIT: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, BLOCK_D: tl.constexpr,
     WIDEN: tl.constexpr,
 ):  # fmt: skip
-    """Program (i, h, s): log2-sum-exp2 of a tile of query rows and, if wanted, their sums over groups of keys."""
+    """Program (i, h, s): log2-sum-exp2 of a tile of query rows."""
     segment, head = tl.program_id(2).to(tl.int64), tl.program_id(1).to(tl.int64)
     queries, keys = tl.load(q_length + segment), tl.load(k_length + segment)
     left = tl.load(k_start + segment).to(tl.int64)
@@ -94,33 +88,18 @@ def log_sum_kernel(
     query = q + (segment * q_b + head * q_h) * UNIT + (top + tl.where(ok, position, 0)) * (q_n * UNIT)
     k += (segment * k_b + (head // share) * k_h + left * k_n) * UNIT
     mask += segment * key_b + left
-    group += segment * key_b + left
     stop = tl.minimum(tl.maximum(tl.max(limit, 0), -1), keys - 1) + 1
     peak = tl.full([ROWS], float("-inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
-    g = tl.arange(0, 16)
-    parts = tl.zeros([ROWS, 16], tl.float32)
     for start in range(0, stop, COLUMNS):
         key, place = key_tile(k, mask, start, keys, k_n * UNIT, COLUMNS, MASKED)
         score = score_tile(query, key, limit, place, scale, ROWS, COLUMNS, DEPTH, BLOCK_D, WIDEN)
         new = tl.maximum(peak, tl.max(score, 1))
-        fade = tl.exp2(peak - finite(new))
-        p = tl.exp2(score - finite(new)[:, None])
-        total = total * fade + tl.sum(p, 1)
+        total = total * tl.exp2(peak - finite(new)) + tl.sum(tl.exp2(score - finite(new)[:, None]), 1)
         peak = new
-        if GROUPS:
-            column = start + tl.arange(0, COLUMNS)
-            own = tl.load(group + tl.minimum(column, keys - 1)).to(tl.float32)
-            parts = parts * fade[:, None]
-            for i in tl.static_range(GROUPS):
-                part = tl.sum(p * same(own, i)[None, :], 1)
-                parts += part[:, None] * same(g.to(tl.float32), i)[None, :]
     at = (segment * tl.num_programs(1) + head) * rows + slot
     seen = total > 0
     tl.store(log_sum + at, tl.where(seen, peak + tl.log2(tl.where(seen, total, 1.0)), float("-inf")), mask=slot < rows)
-    if GROUPS:
-        parts = parts / tl.where(seen, total, 1.0)[:, None]
-        tl.store(sums + at[:, None] * 16 + g[None, :], parts, mask=(slot < rows)[:, None])
 
 
 @triton.jit

@@ -1,10 +1,12 @@
-"""Device functions that several kernels share."""
+"""Device functions, and one preparation on the host, that several kernels share."""
 # mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
 
 @triton.jit
@@ -33,19 +35,24 @@ def exact_dot(a, b, total, WIDEN: tl.constexpr):
 
 @triton.jit
 def product_tile(
-    left, right, rows, columns, row_ok, column_ok, depth, row_n, column_n, stride_d,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK_D: tl.constexpr,
-    WIDEN: tl.constexpr,
+    left, right, rows, columns, row_ok, column_ok, depth, row_n, row_d, column_n, column_d,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK_D: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
     """Scalar products of a tile of rows with a tile of columns, [ROWS, COLUMNS] fp32, fp32 inputs in full precision."""
     total = tl.zeros([ROWS, COLUMNS], tl.float32)
     for start in range(0, depth, BLOCK_D):
         d = (start + tl.arange(0, BLOCK_D)).to(tl.int64)
         inside = d < depth
-        a = tl.load(
-            left + rows[:, None] * row_n + d[None, :] * stride_d, mask=row_ok[:, None] & inside[None, :], other=0.0
-        )
-        at = right + columns[None, :] * column_n + d[:, None] * stride_d
-        b = tl.load(at, mask=column_ok[None, :] & inside[:, None], other=0.0)
+        a_at = left + rows[:, None] * row_n + d[None, :] * row_d
+        b_at = right + columns[None, :] * column_n + d[:, None] * column_d
+        a = tl.load(a_at, mask=row_ok[:, None] & inside[None, :], other=0.0)
+        b = tl.load(b_at, mask=column_ok[None, :] & inside[:, None], other=0.0)
         total = exact_dot(a, b, total, WIDEN)
     return total
+
+
+def inverse_lengths(x: Tensor, normalized: bool) -> Tensor:
+    """1 / |x| of the rows of x [B, N, D], fp32 [B, N], at most 1e12; all ones where they have length one already."""
+    if normalized:
+        return torch.ones(x.shape[:2], dtype=torch.float32, device=x.device)
+    return torch.linalg.vector_norm(x, dim=-1, dtype=torch.float32).clamp_min_(1e-12).reciprocal_()

@@ -1,4 +1,9 @@
-"""Triton side of :mod:`vtc.kernels.transition`."""
+"""Triton side of :func:`vtc.kernels.token_transition`.
+
+One pass over u and y [B, T, D] (fp32, bf16 or fp16) gives ``e_i = exp(1 - cos(u_i, y_i))`` and ``|y_i| / |u_i| * e_i``
+in fp32, a second one over [B, T] divides by the sum of e. Source: TransPrune, arXiv 2507.20630, as its
+published code computes it.
+"""
 # mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
@@ -8,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._ragged import power_of_two
+from .._ragged import power_of_two
 
 
 @triton.jit
@@ -30,12 +35,13 @@ def transition_kernel(
         uu += a * a
         yy += b * b
         uy += a * b
-    before = tl.maximum(tl.sqrt(tl.sum(uu, 0)), 1e-8)
+    before = tl.sqrt(tl.sum(uu, 0))
     after = tl.sqrt(tl.sum(yy, 0))
-    cosine = tl.sum(uy, 0) / (before * tl.maximum(after, 1e-8))
+    cosine = tl.sum(uy, 0) / (tl.maximum(before, 1e-8) * tl.maximum(after, 1e-8))
     if ABSOLUTE:
         cosine = tl.abs(cosine)
     change = tl.exp(1.0 - cosine)
+    # no epsilon: a zero input has no ratio, as in the torch code
     ratio = after / before
     if MASKED:
         counted = tl.load(valid + row * valid_b + token * valid_n) != 0
@@ -62,7 +68,7 @@ def share_kernel(turn, value, tokens, BLOCK: tl.constexpr):
 
 
 def transition_triton(u: Tensor, y: Tensor, valid: Tensor | None, absolute: bool) -> Tensor:
-    """Launch both kernels; arguments and result as in :func:`vtc.kernels.transition.transition_torch`."""
+    """Launch both kernels; arguments and result as in :func:`vtc.kernels.transition.naive.transition_torch`."""
     batch, tokens, depth = u.shape
     turn, value = torch.empty(2, batch, tokens, dtype=torch.float32, device=u.device)
     flags = valid.view(torch.uint8) if valid is not None else turn

@@ -8,7 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from . import attention_stats, greedy_diverse, merge_tokens, pack_rows, token_transition, topk_select
+from .. import attention_stats, greedy_diverse, merge_tokens, pack_rows, token_transition, topk_select
+from ..attention.naive import attention_published
+from ..greedy.naive import greedy_published
+from ..merge.naive import merge_published
+from ..transition.naive import transition_torch
 
 Run = Callable[[], object]
 
@@ -55,18 +59,22 @@ def token_cases(x: Tensor, y: Tensor, k: int) -> Iterator[Case]:
     tables = [x, *torch.randn(2, 1, n, 128, device=x.device, dtype=x.dtype)]
     tables = [tables[0], tables[1].expand(batch, -1, -1), tables[2].expand(batch, -1, -1)]
     yield Case(
-        "topk_select", size, batch * (4 * n + 2 * k * row), lambda: topk_select(scores, k, features=x),
-        lambda: x.gather(1, scores.topk(k, 1).indices.sort(1).values[..., None].expand(-1, -1, depth)),
+        "topk_select", size, batch * (4 * n + 8 * k), lambda: topk_select(scores, k),
+        lambda: scores.topk(k, 1).indices.sort(1).values,
     )  # fmt: skip
     yield Case(
         "pack_rows", size, 2 * batch * k * (row + 2 * 128 * x.element_size()), lambda: pack_rows(tables, index),
         lambda: [t.gather(1, index[..., None].expand(-1, -1, t.shape[2])) for t in tables],
     )  # fmt: skip
-    yield Case("token_transition", size, 2 * batch * n * row, lambda: token_transition(x, y), lambda: _transition(x, y))
     yield Case(
-        "merge_tokens", size, batch * (2 * n + 2 * k) * row, lambda: merge_tokens(x, index), lambda: _merge(x, index)
-    )
-    naive = (lambda: _greedy(x, k, first)) if batch == 1 else None
+        "token_transition", size, 2 * batch * n * row, lambda: token_transition(x, y),
+        lambda: transition_torch(x, y, None, False),
+    )  # fmt: skip
+    yield Case(
+        "merge_tokens", size, batch * (2 * n + 2 * k) * row, lambda: merge_tokens(x, index),
+        lambda: merge_published(x, index),
+    )  # fmt: skip
+    naive = (lambda: greedy_published(x[0], k, int(first))) if batch == 1 else None
     yield Case("greedy_diverse", size, batch * n * row, lambda: greedy_diverse(x, k, first), naive)
 
 
@@ -76,7 +84,7 @@ def attention_cases(qk: Tensor) -> Iterator[Case]:
     _, heads, n, depth = q.shape
     size, traffic = f"H={heads} N={n} d={depth}", 4 * q.numel() * q.element_size()
     rows = torch.arange(n - min(n, 32), n, device=q.device)[None]
-    naive = (lambda: _attention(q, k)) if n <= 4096 else None
+    naive = (lambda: attention_published(q, k, causal=True).mean((1, 2))) if n <= 4096 else None
     yield Case("attention_stats received", size, traffic, lambda: attention_stats(q, k, causal=True), naive)
     yield Case(
         "attention_stats rows", size, traffic // 2,
@@ -85,36 +93,3 @@ def attention_cases(qk: Tensor) -> Iterator[Case]:
     )  # fmt: skip
     attend = torch.nn.functional.scaled_dot_product_attention
     yield Case("(one SDPA forward, to compare)", size, traffic, lambda: attend(q, k, k, is_causal=True))
-
-
-def _transition(x: Tensor, y: Tensor) -> Tensor:
-    turn = torch.exp(1 - torch.nn.functional.cosine_similarity(x, y, dim=-1))
-    return y.norm(dim=-1) / x.norm(dim=-1) * turn / turn.sum(1, keepdim=True)
-
-
-def _merge(x: Tensor, index: Tensor) -> Tensor:
-    """Full similarity of all tokens with all kept ones, then a scatter."""
-    unit = torch.nn.functional.normalize(x, dim=-1)
-    pick = index[..., None].expand(-1, -1, x.shape[2])
-    group = (unit @ unit.gather(1, pick).mT).argmax(2)
-    return torch.zeros_like(x[:, : index.shape[1]]).scatter_reduce(
-        1, group[..., None].expand_as(x), x, "mean", include_self=False
-    )
-
-
-def _greedy(x: Tensor, k: int, first: Tensor) -> Tensor:
-    """Full N x N similarity, and a block of all picks so far reduced anew at every pick."""
-    unit = torch.nn.functional.normalize(x[0], dim=-1)
-    similar = unit @ unit.mT
-    picks = first.clone()
-    for _ in range(k - 1):
-        state = similar[picks].sum(0)
-        state[picks] = torch.inf
-        picks = torch.cat([picks, state.argmin()[None]])
-    return picks
-
-
-def _attention(q: Tensor, k: Tensor) -> Tensor:
-    score = (q @ k.mT).float() * q.shape[-1] ** -0.5
-    hidden = torch.ones(score.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
-    return score.masked_fill(hidden, -torch.inf).softmax(-1).mean((1, 2))

@@ -1,4 +1,9 @@
-"""Triton side of :mod:`vtc.kernels.greedy`: panels of similarities, and one program per row that picks from them."""
+"""Triton side of :func:`vtc.kernels.greedy_diverse`: panels of similarities, and a program per row that picks.
+
+After the picks p_1 .. p_t the state of token i is ``s_i = sum_t cos(x_i, x_{p_t})`` (max_sum) or the maximum of these
+(k_center); the next pick is the free token of least state. x [B, N, D] is fp32, bf16 or fp16 with any strides, cosines
+and states are fp32. Sources: ToDRE v2 (arXiv 2505.18757), DivPrune (arXiv 2503.02175).
+"""
 # mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
@@ -8,12 +13,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._dispatch import interpreting, tile_limit
-from ._ragged import power_of_two
-from .tiles_triton import product_tile
-from .topk import topk_select
+from .._dispatch import interpreting, tile_limit
+from .._ragged import power_of_two
+from .._tiles import inverse_lengths, product_tile
+from ..topk import topk_select
 
-EPSILON = 1e-12
 # similarities of all tokens with all tokens are one panel as long as they fit here; beyond it, panels of candidates
 PANEL_BYTES = 256 * 2**20
 SMALLEST_PANEL = 512
@@ -32,7 +36,9 @@ def panel_kernel(
     pick = tl.load(picks + row * slots + slot, mask=slot < slots, other=-1)
     pick_ok = pick >= 0
     x += row * x_b
-    product = product_tile(x, x, pick, column, pick_ok, column_ok, depth, x_n, x_n, x_d, ROWS, COLUMNS, BLOCK_D, WIDEN)
+    product = product_tile(
+        x, x, pick, column, pick_ok, column_ok, depth, x_n, x_d, x_n, x_d, ROWS, COLUMNS, BLOCK_D, WIDEN
+    )
     scale += row * columns
     left = tl.load(scale + pick, mask=pick_ok, other=0.0)
     right = tl.load(scale + column, mask=column_ok, other=0.0)
@@ -91,17 +97,18 @@ def panel_rows(batch: int, columns: int) -> int:
 
 
 def greedy_triton(
-    x: Tensor, count: Tensor, first: Tensor, free: Tensor, additive: bool, width: int, panel: int | None = None
+    x: Tensor, count: Tensor, valid: Tensor, first: Tensor, additive: bool, width: int, normalized: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Launch panels and picks; arguments and results as in :func:`vtc.kernels.greedy.greedy_torch`.
+    """Launch panels and picks; arguments and results as in :func:`vtc.kernels.greedy.gram.greedy_torch`.
 
-    ``panel`` names the rows of a panel. With fewer rows than tokens the host reads one flag back per panel.
+    Where a panel has fewer rows than there are tokens, the host reads one flag back per panel.
     """
     batch, columns, _ = x.shape
     device = x.device
-    rows = panel_rows(batch, columns) if panel is None else min(panel, columns)
-    scale = torch.linalg.vector_norm(x, dim=-1, dtype=torch.float32).clamp_min_(EPSILON).reciprocal_()
-    state = torch.full((batch, columns), 0.0 if additive else -torch.inf, device=device).masked_fill_(~free, torch.inf)
+    rows = panel_rows(batch, columns)
+    scale = inverse_lengths(x, normalized)
+    state = torch.full((batch, columns), 0.0 if additive else -torch.inf, device=device)
+    state.masked_fill_(torch.arange(columns, device=device) >= valid[:, None], torch.inf)
     order = torch.full((batch, width), -1, dtype=torch.int64, device=device)
     value = torch.zeros(batch, width, dtype=torch.float32, device=device)
     pending = first.to(torch.int64).clone()
@@ -116,7 +123,7 @@ def greedy_triton(
             columns, picks.shape[1], width, ADDITIVE=additive, BLOCK=power_of_two(columns, 16, 4096), num_warps=8,
         )  # fmt: skip
         if everything or not bool((progress < count).any()):
-            return order, value, count
+            return order, value, state
         # the pending pick goes first, so that every panel makes progress
         best = topk_select(-state, rows - 1).index
         picks = torch.cat([pending[:, None], best], 1)

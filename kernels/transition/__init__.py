@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor
 
-from ._dispatch import launching_on, use_triton
-from ._ragged import require_shape
+from .._dispatch import launching_on, use_triton
+from .._ragged import require_shape
+from .naive import transition_torch
 
 Direction = Literal["signed", "abs"]
-# torch.nn.functional.cosine_similarity clamps lengths here, and so does the paper's code
-EPSILON = 1e-8
 
 
 def token_transition(u: Tensor, y: Tensor, valid: Tensor | None = None, direction: Direction = "signed") -> Tensor:
@@ -24,7 +22,7 @@ def token_transition(u: Tensor, y: Tensor, valid: Tensor | None = None, directio
     Parameters
     ----------
     u : Tensor [B, T, D]
-        Input of the module (after the norm). fp32, bf16 or fp16, any strides; all sums in fp32.
+        Input of the module (after the norm). fp32, bf16 or fp16, with all sums in fp32, or fp64; any strides.
     y : Tensor [B, T, D]
         Output of the module before the residual is added.
     valid : BoolTensor [B, T], optional
@@ -34,7 +32,7 @@ def token_transition(u: Tensor, y: Tensor, valid: Tensor | None = None, directio
 
     Returns
     -------
-    Tensor [B, T], fp32
+    Tensor [B, T], fp32 (fp64 stays)
 
     Raises
     ------
@@ -43,8 +41,12 @@ def token_transition(u: Tensor, y: Tensor, valid: Tensor | None = None, directio
 
     Notes
     -----
-    Differs from the paper's code in two places: the sum stays inside each row of a batch, and a zero input has its
-    length clamped at 1e-8 instead of dividing by zero.
+    Differs from the paper's code in one place: the sum stays inside each row of a batch.
+
+    The norm ratio has no epsilon, on any device: a valid token that enters the module as a zero vector has no ratio,
+    and gets inf (or NaN where it also leaves as one). A norm layer makes no such token, and a number made of an epsilon
+    would be ranked as if it meant something; this way whoever selects by it refuses. Lengths inside of the cosine are
+    clamped at 1e-8, as torch does, so that the sum, and with it every other token, stays finite.
     """
     require_shape(u, (None, None, None), "u")
     require_shape(y, tuple(u.shape), "y")
@@ -53,22 +55,8 @@ def token_transition(u: Tensor, y: Tensor, valid: Tensor | None = None, directio
     if direction not in get_args(Direction):
         raise ValueError(f"direction={direction!r} is not known. Allowed: {', '.join(get_args(Direction))}.")
     if use_triton(u, y, valid) and u.numel():
-        from .transition_triton import transition_triton
+        from .triton import transition_triton
 
         with launching_on(u):
             return transition_triton(u, y, valid, direction == "abs")
     return transition_torch(u, y, valid, direction == "abs")
-
-
-def transition_torch(u: Tensor, y: Tensor, valid: Tensor | None, absolute: bool) -> Tensor:
-    """Reference of :func:`token_transition`."""
-    if u.dtype != torch.float64:
-        u, y = u.float(), y.float()
-    before, after = u.norm(dim=-1).clamp_min(EPSILON), y.norm(dim=-1)
-    cosine = (u * y).sum(-1) / (before * after.clamp_min(EPSILON))
-    turn = torch.exp(1 - (cosine.abs() if absolute else cosine))
-    value = after / before * turn
-    if valid is not None:
-        turn, value = turn.masked_fill(~valid, 0), value.masked_fill(~valid, 0)
-    # a row without a single valid token stays zero
-    return value / turn.sum(1, keepdim=True).clamp_min(torch.finfo(turn.dtype).tiny)

@@ -1,4 +1,9 @@
-"""Triton side of :mod:`vtc.kernels.pack`."""
+"""Triton side of :func:`vtc.kernels.pack_rows` and :func:`vtc.kernels.pack_mask`.
+
+``new[.., b, i, ..] = old[.., b, index[b, i], ..]`` for every tensor of a layer in one launch, and
+``new[b, h, i, j] = old[b, h, index[b, i], index[b, j]]`` with padding closed for a mask. Any dtypes (bool as bytes)
+and strides in; contiguous out.
+"""
 # mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
@@ -8,8 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._ragged import power_of_two
-from .pack import closing_values
+from .._ragged import closing_values, power_of_two
 
 
 @triton.jit
@@ -20,17 +24,17 @@ def pack_kernel(
     row = tl.program_id(1).to(tl.int64)
     slot = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     slot_ok = slot < kept
-    column = tl.load(index + row * kept + slot, mask=slot_ok, other=-1)
+    column = tl.load(index + row * kept + slot, mask=slot_ok, other=0)
     for i in tl.static_range(len(sources)):
         for outer in range(outers[i]):
             source = sources[i] + strides[i][0] * outer + row * strides[i][1]
             target = targets[i] + (row + outer * batch) * kept * widths[i]
             for start in range(0, widths[i], BLOCK_D):
                 d = (start + tl.arange(0, BLOCK_D)).to(tl.int64)
-                d_ok = (d < widths[i])[None, :]
+                inside = slot_ok[:, None] & (d < widths[i])[None, :]
                 at = source + column[:, None] * strides[i][2] + d[None, :] * strides[i][3]
-                x = tl.load(at, mask=(column >= 0)[:, None] & d_ok, other=0)
-                tl.store(target + slot[:, None] * widths[i] + d[None, :], x, mask=slot_ok[:, None] & d_ok)
+                x = tl.load(at, mask=inside, other=0)
+                tl.store(target + slot[:, None] * widths[i] + d[None, :], x, mask=inside)
 
 
 @triton.jit
@@ -64,7 +68,7 @@ def mask_kernel(
 
 
 def pack_rows_triton(tensors: list[Tensor], index: Tensor, dims: list[int]) -> list[Tensor]:
-    """Launch the kernel; arguments and results as in :func:`vtc.kernels.pack.pack_rows`."""
+    """Launch the kernel; arguments and results as in :func:`vtc.kernels.pack_rows`."""
     batch, kept = index.shape
     views = [_four_axes(x, dim, batch) for x, dim in zip(tensors, dims, strict=True)]
     targets = [x.new_empty(x.shape[0], batch, kept, x.shape[3]) for x in views]
@@ -89,7 +93,7 @@ def pack_rows_triton(tensors: list[Tensor], index: Tensor, dims: list[int]) -> l
 
 
 def _four_axes(x: Tensor, dim: int, batch: int) -> Tensor:
-    """View as [outer, B, L, width]; bool becomes bytes, which is what the kernel can add zeros to."""
+    """View as [outer, B, L, width]; bool becomes bytes, which is what the kernel can move."""
     x = x.view(torch.uint8) if x.dtype == torch.bool else x
     outer, columns = x.shape[: dim - 1], x.shape[dim]
     x = x.expand(*outer, batch, *x.shape[dim:])
@@ -99,7 +103,7 @@ def _four_axes(x: Tensor, dim: int, batch: int) -> Tensor:
 
 
 def pack_mask_triton(mask: Tensor, index: Tensor, valid: Tensor | None, past: int) -> Tensor:
-    """Launch the kernel; arguments and result as in :func:`vtc.kernels.pack.pack_mask_torch`."""
+    """Launch the kernel; arguments and result as in :func:`vtc.kernels.pack.naive.pack_mask_torch`."""
     (batch, kept), heads = index.shape, mask.shape[1]
     shut, seen = closing_values(mask.dtype)
     source = mask.view(torch.uint8) if mask.dtype == torch.bool else mask

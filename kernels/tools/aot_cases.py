@@ -13,8 +13,14 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from . import assign_triton, attention_launch, greedy_triton, merge_triton, pack_triton, topk_triton, transition_triton
-from .attention_stats import _geometry
+from ..assign import triton as assign
+from ..attention import triton as attention
+from ..attention._geometry import geometry_of
+from ..greedy import triton as greedy
+from ..merge import triton as merge
+from ..pack import triton as pack
+from ..topk import triton as topk
+from ..transition import triton as transition
 
 TYPES = {
     torch.float32: "fp32",
@@ -25,13 +31,13 @@ TYPES = {
     torch.uint8: "u8",
 }
 KERNELS = {
-    topk_triton: ("topk_kernel",),
-    assign_triton: ("assign_kernel",),
-    merge_triton: ("order_kernel", "means_kernel"),
-    greedy_triton: ("panel_kernel", "pick_kernel"),
-    attention_launch: ("log_sum_kernel", "column_kernel", "rows_kernel"),
-    transition_triton: ("transition_kernel", "share_kernel"),
-    pack_triton: ("pack_kernel", "mask_kernel"),
+    topk: ("topk_kernel",),
+    assign: ("assign_kernel",),
+    merge: ("order_kernel", "means_kernel"),
+    greedy: ("panel_kernel", "pick_kernel"),
+    attention: ("log_sum_kernel", "column_kernel", "rows_kernel"),
+    transition: ("transition_kernel", "share_kernel"),
+    pack: ("pack_kernel", "mask_kernel"),
 }
 
 
@@ -103,7 +109,7 @@ def _calls() -> Iterator[tuple[str, Callable[[], Any]]]:
             yield f"{TYPES[dtype]} d={depth}", partial(_attention, dtype, depth)
     yield (
         "u8",
-        lambda: pack_triton.pack_mask_triton(
+        lambda: pack.pack_mask_triton(
             torch.ones(1, 1, 577, 577, dtype=torch.bool),
             torch.zeros(1, 64, dtype=torch.int64),
             torch.ones(1, 64) > 0,
@@ -116,20 +122,17 @@ def _token_kernels(dtype: torch.dtype, n: int = 2880, k: int = 288, depth: int =
     x, scores, ids = torch.zeros(1, n, depth, dtype=dtype), torch.zeros(1, n), torch.zeros(3, 1, n, dtype=torch.int64)
     valid, count = torch.full((1,), n, dtype=torch.int32), torch.full((1,), k, dtype=torch.int32)
     index = torch.arange(k)[None]
-    topk_triton.topk_triton(scores.to(dtype), count, valid, x, ids, k)
-    assign_triton.assign_triton(x, index, valid, count)
-    merge_triton.group_means_triton(x, torch.zeros(1, n, dtype=torch.int64), scores, k)
-    greedy_triton.greedy_triton(
-        x, count, torch.zeros(1, dtype=torch.int64), torch.ones(1, n) > 0, dtype != torch.float16, k
-    )
-    transition_triton.transition_triton(x, x, scores == 0, False)
+    topk.topk_triton(scores.to(dtype), count, valid, k)
+    assign.assign_triton(x, x[:, :k], valid, count, False)
+    merge.group_means_triton(x, torch.zeros(1, n, dtype=torch.int64), scores, k)
+    greedy.greedy_triton(x, count, valid, torch.zeros(1, dtype=torch.int64), dtype != torch.float16, k, False)
+    transition.transition_triton(x, x, scores == 0, False)
     table = torch.zeros(1, n, 128, dtype=dtype)
-    pack_triton.pack_rows_triton([x, table, table, scores == 0, ids], index, [1, 1, 1, 1, 2])
-    pack_triton.pack_mask_triton(torch.zeros(1, 1, 577, 577, dtype=dtype), index, torch.ones(1, k) > 0, 0)
+    pack.pack_rows_triton([x, table, table, scores == 0, ids], index, [1, 1, 1, 1, 2])
+    pack.pack_mask_triton(torch.zeros(1, 1, 577, 577, dtype=dtype), index, torch.ones(1, k) > 0, 0)
 
 
 def _attention(dtype: torch.dtype, depth: int, n: int = 2880) -> None:
     q, k = torch.zeros(1, 4, n, depth, dtype=dtype), torch.zeros(1, 2, n, depth, dtype=dtype)
-    group, mask = torch.zeros(1, n, dtype=torch.int64), torch.ones(1, n) > 0
-    geometry = _geometry(q, k, torch.ones(1, n), group, 4, True, None, mask, None, None, None)
-    attention_launch.attention_stats_triton(q, k, geometry, True, torch.zeros(1, 64, dtype=torch.int64), True)
+    geometry = geometry_of(q, k, weights=torch.ones(1, n), causal=True, key_mask=torch.ones(1, n) > 0)
+    attention.attention_triton(q, k, geometry, True, torch.zeros(1, 64, dtype=torch.int64))

@@ -1,4 +1,10 @@
-"""Launches of the attention kernels: two passes, block sizes, strides."""
+"""Triton side of :func:`vtc.kernels.attention_stats`: launches, block sizes and strides of the two passes.
+
+With ``s_ij = scale * q_i . k_j`` in units of log2, pass one computes ``l_i = log2 sum_j 2**s_ij`` and pass two
+``received_j = mean_h sum_i w_i 2**(s_ij - l_i)`` or the rows ``mean_h 2**(s_ij - l_i)`` of chosen queries. The online
+form of pass one is that of FlashAttention (arXiv 2205.14135). q [B, Hq, Lq, d] and k [B, Hk, Lk, d] are fp32, bf16 or
+fp16 with any strides, everything else fp32.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +15,10 @@ import torch
 import triton
 from torch import Tensor
 
-from ._dispatch import interpreting, tile_limit
-from ._ragged import power_of_two
-from .attention_stats import Geometry
-from .attention_triton import column_kernel, log_sum_kernel, rows_kernel
+from .._dispatch import interpreting, tile_limit
+from .._ragged import power_of_two
+from ._geometry import Geometry
+from .device import column_kernel, log_sum_kernel, rows_kernel
 
 LOG2E = 1.4426950408889634
 
@@ -69,48 +75,38 @@ class Launch:
         )
 
 
-def attention_stats_triton(
-    q: Tensor, k: Tensor, geometry: Geometry, received: bool, rows: Tensor | None, return_rows: bool
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Launch the kernels; arguments and results as in :func:`vtc.kernels.attention_stats.attention_stats_torch`."""
+def attention_triton(
+    q: Tensor, k: Tensor, geometry: Geometry, received: bool, rows: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """Launch the kernels; arguments and results as in :func:`vtc.kernels.attention.blocks.attention_torch`."""
     q, k = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k))
     launch = Launch(q, k, geometry)
     total = _received(launch) if received else None
-    if rows is None:
-        return total, None, None
-    rows = rows.to(torch.int64).contiguous()
-    log_sum, sums = _log_sums(launch, rows)
-    return total, _rows(launch, rows, log_sum) if return_rows else None, sums
+    return total, None if rows is None else _rows(launch, rows.to(torch.int64).contiguous())
 
 
-def _log_sums(launch: Launch, chosen: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Pass one: log2-sums [S, H, R] of the chosen queries, or of all, and group sums of the chosen."""
+def _log_sums(launch: Launch, chosen: Tensor | None) -> Tensor:
+    """Pass one: log2-sums [S, H, R] of the chosen queries, or of all."""
     g, heads = launch.geometry, launch.q.shape[1]
     rows = g.max_q if chosen is None else chosen.shape[1]
     log_sum = torch.empty(g.segments, heads, rows, dtype=torch.float32, device=launch.q.device)
-    groups = g.groups if chosen is not None else 0
-    sums = log_sum.new_empty(*log_sum.shape, 16) if groups else log_sum
-    weighted = chosen is None and g.weights is not None
-    weights = g.weights.float().contiguous() if weighted and g.weights is not None else log_sum
-    group = g.group.contiguous() if groups and g.group is not None else g.k_start
+    weights = g.weights.float().contiguous() if chosen is None and g.weights is not None else None
     options = launch.options(rows, g.max_k)
-    if groups:
-        # few rows, many live values: without the pipeline's copies nothing spills
-        options["num_stages"] = 1
     log_sum_kernel[(triton.cdiv(rows, options["ROWS"]), heads, g.segments)](
-        launch.q, launch.k, launch.mask, weights, g.q_start if chosen is None else chosen, group, log_sum, sums,
+        launch.q, launch.k, launch.mask, log_sum if weights is None else weights,
+        g.q_start if chosen is None else chosen, log_sum,
         *launch.segments, rows, launch.share, g.scale * LOG2E,
         *launch.strides, 0 if g.packed else launch.q.shape[2],
-        CHOSEN=chosen is not None, WEIGHTED=weighted, GROUPS=groups, **options,
+        CHOSEN=chosen is not None, WEIGHTED=weights is not None, **options,
     )  # fmt: skip
-    return log_sum, sums[..., :groups].mean(1) if groups else None
+    return log_sum
 
 
 def _received(launch: Launch) -> Tensor:
     """Pass two for received attention: [B, Lk], packed [T]."""
     g, (batch, heads, queries, _) = launch.geometry, launch.q.shape
     keys = launch.k.shape[2]
-    log_sum, _ = _log_sums(launch, None)
+    log_sum = _log_sums(launch, None)
     # packed segments need not cover the row
     make = torch.zeros if g.packed else torch.empty
     out = make(batch, heads, keys, dtype=torch.float32, device=launch.q.device)
@@ -126,9 +122,9 @@ def _received(launch: Launch) -> Tensor:
     return mean[0] if g.packed else mean
 
 
-def _rows(launch: Launch, chosen: Tensor, log_sum: Tensor) -> Tensor:
-    """Pass two for chosen rows: [S, R, Lk]."""
-    g = launch.geometry
+def _rows(launch: Launch, chosen: Tensor) -> Tensor:
+    """Both passes for chosen rows: [S, R, Lk]."""
+    g, log_sum = launch.geometry, _log_sums(launch, chosen)
     out = torch.empty(g.segments, chosen.shape[1], g.max_k, dtype=torch.float32, device=launch.q.device)
     options = launch.options(chosen.shape[1], min(g.max_k, tile_limit(32)))
     grid = (triton.cdiv(g.max_k, options["COLUMNS"]), triton.cdiv(chosen.shape[1], options["ROWS"]), g.segments)
