@@ -42,6 +42,8 @@ def row_counts(value: Counts, batch: int, limit: int, device: torch.device, what
             raise ValueError(f"{what} has shape {tuple(value.shape)}; allowed: one integer, or one per row, [{batch}].")
         counts = value.to(device=device).expand(batch)
         return counts.clamp(0, limit).to(torch.int32).contiguous()
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return torch.full((batch,), min(value, limit), dtype=torch.int32, device=device)
     listed = list(value) if isinstance(value, Sequence) else [value] * batch
     if any(isinstance(v, bool) or not isinstance(v, int) for v in listed):
         raise TypeError(f"{what}={value!r}: allowed are integers, one for the batch or one per row.")
@@ -68,7 +70,8 @@ def power_of_two(x: int, low: int, high: int) -> int:
 
 def require_shape(x: Tensor, shape: tuple[int | None, ...], what: str) -> None:
     """Raise a ValueError unless ``x`` has ``shape`` (None matches any size)."""
-    if x.ndim != len(shape) or any(s is not None and s != t for s, t in zip(shape, x.shape, strict=True)):
+    given = x.shape
+    if len(given) != len(shape) or [t if s is None else s for s, t in zip(shape, given, strict=True)] != [*given]:
         wanted = ", ".join("*" if s is None else str(s) for s in shape)
         raise ValueError(f"{what} has shape {tuple(x.shape)}; needed: [{wanted}].")
 

@@ -98,7 +98,8 @@ def attention_stats(
     )  # fmt: skip
     if rows is not None:
         require_shape(rows, (geometry.segments, None), "rows")
-    if use_triton(q, k, weights, rows, key_mask) and geometry.plain and q.numel() and k.numel():
+    some = q.numel() and k.numel() and (rows is None or rows.numel())
+    if use_triton(q, k, weights, rows, key_mask) and geometry.plain and some:
         from .triton import attention_triton as run
     else:
         run = attention_torch

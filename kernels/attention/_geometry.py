@@ -1,4 +1,4 @@
-"""What an attention statistic is taken over: segments, masks and weights, checked and in one place."""
+"""What an attention statistic is taken over: sizes, packed segments, masks and weights, checked and in one place."""
 
 from __future__ import annotations
 
@@ -12,19 +12,25 @@ from .._ragged import require_shape
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where the segments lie: segment s owns queries ``q_start[s] .. + q_length[s]`` of batch row s (packed: of row 0).
+    """Sizes and restrictions of one call.
 
-    ``key_mask`` bool [B, Lk], ``mask`` [B or 1, H or 1, Lq, Lk] and ``weights`` [B, Lq] (packed: B = 1) are as given;
-    None means all keys, and equal weights.
+    Parameters
+    ----------
+    segments : int
+        S: packed segments, else the batch.
+    queries, keys : int
+        Of each segment; of the longest where they are packed.
+    start, length : Tensor [S], int32, or None
+        Where packed segments lie along the tokens; None when they are not packed.
+    key_mask, mask, weights
+        As :func:`vtc.kernels.attention_stats` got them.
     """
 
-    q_start: Tensor
-    q_length: Tensor
-    k_start: Tensor
-    k_length: Tensor
-    max_q: int
-    max_k: int
-    packed: bool
+    segments: int
+    queries: int
+    keys: int
+    start: Tensor | None
+    length: Tensor | None
     scale: float
     causal: bool
     window: int | None
@@ -34,22 +40,15 @@ class Geometry:
     weights: Tensor | None
 
     @property
-    def segments(self) -> int:
-        """S."""
-        return self.q_start.shape[0]
-
-    @property
     def plain(self) -> bool:
         """Whether the kernel knows everything asked for: no 4-D mask, no window, no softcap."""
         return self.mask is None and self.window is None and self.softcap is None
 
     def part(self, start: int, length: int) -> Geometry:
         """Return the geometry of one packed segment on its own: tokens ``start .. + length``."""
-        zero = torch.zeros(1, dtype=torch.int32, device=self.q_start.device)
         cut = slice(start, start + length)
         return replace(
-            self, q_start=zero, k_start=zero, q_length=zero + length, k_length=zero + length,
-            max_q=length, max_k=length, packed=False,
+            self, segments=1, queries=length, keys=length, start=None, length=None,
             key_mask=None if self.key_mask is None else self.key_mask[:, cut],
             weights=None if self.weights is None else self.weights[:, cut],
         )  # fmt: skip
@@ -86,10 +85,8 @@ def geometry_of(
         if x is not None:
             require_shape(x, (batch, width), name)
     _check_masks(q, keys, mask, window, softcap, causal)
-    if cu_seqlens is None:
-        start = torch.zeros(batch, dtype=torch.int32, device=q.device)
-        layout = (start, start + queries, start, start + keys, queries, keys, False)
-    else:
+    segments, start, length = batch, None, None
+    if cu_seqlens is not None:
         if batch != 1 or queries != keys or mask is not None:
             raise ValueError(
                 f"cu_seqlens packs all segments into one row, queries and keys alike and without a 4-D mask; got a "
@@ -97,9 +94,12 @@ def geometry_of(
             )
         edges = cu_seqlens.to(q.device, torch.int32)
         start, length = edges[:-1].contiguous(), edges[1:] - edges[:-1]
-        longest = int(length.max()) if max_seqlen is None else max_seqlen
-        layout = (start, length, start, length, longest, longest, True)
-    return Geometry(*layout, depth**-0.5 if scale is None else scale, causal, window, softcap, key_mask, mask, weights)
+        segments = len(start)
+        queries = keys = int(length.max()) if max_seqlen is None else max_seqlen
+    scale = depth**-0.5 if scale is None else scale
+    return Geometry(
+        segments, queries, keys, start, length, scale, causal, window, softcap, key_mask, mask, weights
+    )  # fmt: skip
 
 
 def _check_masks(

@@ -5,16 +5,16 @@ Also knows what the kernel does not: 4-D masks, windows and softcaps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
 from .._ragged import accumulator
 from ._geometry import Geometry
 
-# attention scores held at a time; 4M of them are 16 MB in fp32
+# attention scores held at a time; on the CPU no more than stay in a cache (2 MB in fp32), which is 2 to 3 times faster
 BLOCK = 1 << 22
+CPU_BLOCK = 1 << 19
+SMALLEST = 32
 
 
 def attention_torch(
@@ -23,8 +23,9 @@ def attention_torch(
     """Received attention ([B, Lk], packed [T]) and attention of the chosen ``rows`` ([S, R, Lk])."""
     # once, not for every block
     k = k.to(accumulator(q, k))
-    if geometry.packed:
-        return _packed(q, k, geometry, received, rows)
+    if geometry.start is not None and geometry.length is not None:
+        segments = zip(geometry.start.tolist(), geometry.length.tolist(), strict=True)
+        return _packed(q, k, geometry, received, rows, list(segments))
     total = _received(q, k, geometry) if received else None
     return total, None if rows is None else _rows(q, k, geometry, rows)
 
@@ -79,73 +80,85 @@ def _mask_rows(mask: Tensor, rows: Tensor) -> Tensor:
     return mask.gather(2, rows[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3]))
 
 
-def _attention(q: Tensor, k: Tensor, g: Geometry, rows: Tensor) -> Tensor:
-    """Attention of the queries ``rows`` [B, R], mean over the heads: [B, R, Lk]."""
-    batch, heads, _, depth = q.shape
-    groups, count = k.shape[1], rows.shape[1]
-    query = q.gather(2, rows[:, None, :, None].expand(-1, heads, -1, depth)).to(k.dtype)
+def _attention(query: Tensor, k: Tensor, g: Geometry, rows: Tensor) -> Tensor:
+    """Attention, mean over the heads, of the queries ``query`` [B, H, R, d], which are ``rows`` [B, R]: [B, R, Lk]."""
+    batch, heads, count, depth = query.shape
+    groups = k.shape[1]
     # grouped queries share keys: their heads lie beside each other and become rows of one product
-    query = query.view(batch, groups, heads // groups * count, depth)
-    score = (query @ k.mT * g.scale).view(batch, heads, count, k.shape[2])
+    query = (query.to(k.dtype) * g.scale).reshape(batch, groups, heads // groups * count, depth)
+    score = (query @ k.mT).view(batch, heads, count, k.shape[2])
     if g.softcap is not None:
         score = torch.tanh(score / g.softcap) * g.softcap
-    seen = visible_keys(
-        rows, g.max_q, g.max_k, causal=g.causal, window=g.window, key_mask=g.key_mask, mask=g.mask
-    )  # fmt: skip
+    seen = visible_keys(rows, g.queries, g.keys, causal=g.causal, window=g.window, key_mask=g.key_mask, mask=g.mask)
     if seen is None:
         return score.softmax(-1).mean(1)
     score = score.masked_fill(~seen, -torch.inf)
     if g.mask is not None and g.mask.dtype != torch.bool:
         score = score + _mask_rows(g.mask, rows).to(score.dtype)
     # rows that see nothing are zero, not NaN; other NaN stays what it is
-    return score.softmax(-1).masked_fill(~seen.any(-1, keepdim=True), 0.0).mean(1)
+    blind = ~seen.any(-1, keepdim=True)
+    if blind.shape[1] == 1:  # the same for all heads: fill the mean
+        return score.softmax(-1).mean(1).masked_fill(blind[:, 0], 0.0)
+    return score.softmax(-1).masked_fill(blind, 0.0).mean(1)
+
+
+def _chosen(q: Tensor, k: Tensor, g: Geometry, rows: Tensor) -> Tensor:
+    """Attention of the queries ``rows`` [B, R]: [B, R, Lk]."""
+    query = q.gather(2, rows[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[3]))
+    return _attention(query, k, g, rows)
 
 
 def _step(q: Tensor, k: Tensor) -> int:
-    """Query rows of a block."""
-    return max(1, BLOCK // max(1, q.shape[0] * q.shape[1] * k.shape[2]))
+    """Query rows of a block; in a cache or not, no fewer than make a matrix product worth while."""
+    row = max(1, q.shape[0] * q.shape[1] * k.shape[2])
+    most = max(1, BLOCK // row)
+    return most if q.device.type != "cpu" else min(most, max(CPU_BLOCK // row, SMALLEST))
 
 
 def _received(q: Tensor, k: Tensor, g: Geometry) -> Tensor:
-    total = torch.zeros(k.shape[0], k.shape[2], dtype=k.dtype, device=q.device)
-    for rows, weight in _counted(q, k, g):
-        attention = _attention(q, k, g, rows)
-        if g.weights is not None:
-            # a select, not a product: what does not count may hold NaN
-            attention = attention.masked_fill((weight == 0)[..., None], 0.0)
-        total += (attention * weight[..., None]).sum(1)
+    batch, step = q.shape[0], _step(q, k)
+    total = torch.zeros(batch, k.shape[2], dtype=k.dtype, device=q.device)
+    if g.weights is None:
+        every = torch.arange(g.queries, device=q.device).expand(batch, -1)
+        for start in range(0, g.queries, step):
+            stop = start + step
+            total += _attention(q[:, :, start:stop], k, g, every[:, start:stop]).sum(1)
+        return total / max(g.queries, 1)
+    columns = _live(g.weights)
+    weights = g.weights.to(k.dtype).gather(1, columns)[..., None]
+    for rows, weight in zip(columns.split(step, 1), weights.split(step, 1), strict=True):
+        # a select as well as a product: what does not count may hold NaN
+        total += (_chosen(q, k, g, rows) * weight).masked_fill(weight == 0, 0.0).sum(1)
     return total
 
 
-def _counted(q: Tensor, k: Tensor, g: Geometry) -> Iterator[tuple[Tensor, Tensor]]:
-    """Queries [B, R] that have a weight, and their weights [B, R], block by block."""
-    batch, queries, step = q.shape[0], q.shape[2], _step(q, k)
-    if g.weights is None:
-        columns = torch.arange(queries, device=q.device).expand(batch, -1)
-        weights = torch.full((1, 1), 1.0 / max(queries, 1), dtype=k.dtype, device=q.device).expand(batch, queries)
-    else:
-        live = g.weights != 0
-        width = int(live.sum(1).max())
-        # the rows of a batch have different numbers of them: the missing ones, on the left, weigh nothing
-        columns = torch.argsort(live.to(torch.int8), dim=1, stable=True)[:, queries - width :]
-        weights = g.weights.to(k.dtype).gather(1, columns)
-    yield from zip(columns.split(step, 1), weights.split(step, 1), strict=True)
+def _live(weights: Tensor) -> Tensor:
+    """Columns [B, R] whose weight is not zero; rows with fewer of them have others, of no weight, on the left."""
+    live = weights != 0
+    if len(live) == 1:
+        return live[0].nonzero()[:, 0][None]
+    width = int(live.sum(1).max())
+    return torch.argsort(live.to(torch.int8), dim=1, stable=True)[:, live.shape[1] - width :]
 
 
 def _rows(q: Tensor, k: Tensor, g: Geometry, rows: Tensor) -> Tensor:
-    real = (rows >= 0) & (rows < g.max_q)
-    if not g.max_q:
-        return torch.zeros(*rows.shape, g.max_k, dtype=k.dtype, device=q.device)
-    parts = [_attention(q, k, g, part) for part in torch.where(real, rows, 0).split(_step(q, k), 1)]
-    return torch.cat(parts, 1).masked_fill(~real[..., None], 0.0)
+    if not g.queries:
+        return torch.zeros(*rows.shape, g.keys, dtype=k.dtype, device=q.device)
+    missing, step = (rows < 0) | (rows >= g.queries), _step(q, k)
+    rows = rows.masked_fill(missing, 0)
+    if rows.shape[1] <= step:
+        found = _chosen(q, k, g, rows)
+    else:
+        found = torch.cat([_chosen(q, k, g, part) for part in rows.split(step, 1)], 1)
+    return found.masked_fill_(missing[..., None], 0.0)
 
 
 def _packed(
-    q: Tensor, k: Tensor, g: Geometry, received: bool, rows: Tensor | None
+    q: Tensor, k: Tensor, g: Geometry, received: bool, rows: Tensor | None, segments: list[tuple[int, int]]
 ) -> tuple[Tensor | None, Tensor | None]:
     total = torch.zeros(k.shape[2], dtype=k.dtype, device=q.device) if received else None
-    chosen = None if rows is None else torch.zeros(*rows.shape, g.max_k, dtype=k.dtype, device=q.device)
-    for s, (start, length) in enumerate(zip(g.q_start.tolist(), g.q_length.tolist(), strict=True)):
+    chosen = None if rows is None else torch.zeros(*rows.shape, g.keys, dtype=k.dtype, device=q.device)
+    for s, (start, length) in enumerate(segments):
         cut, part = slice(start, start + length), g.part(start, length)
         if total is not None:
             total[cut] = _received(q[:, :, cut], k[:, :, cut], part)[0]

@@ -9,6 +9,7 @@ fp16 with any strides, everything else fp32.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -32,10 +33,18 @@ class Launch:
     geometry: Geometry
 
     @property
+    def packed(self) -> bool:
+        """Whether all segments lie in one row."""
+        return self.geometry.start is not None
+
+    @cached_property
     def segments(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Starts and lengths, in the order of the kernels' arguments."""
         g = self.geometry
-        return g.q_start, g.q_length, g.k_start, g.k_length
+        if g.start is not None and g.length is not None:
+            return g.start, g.length, g.start, g.length
+        start = torch.zeros(g.segments, dtype=torch.int32, device=self.q.device)
+        return start, start + g.queries, start, start + g.keys
 
     @property
     def share(self) -> int:
@@ -51,13 +60,13 @@ class Launch:
     def strides(self) -> tuple[int, ...]:
         """Batch, head and token strides of q and k by ``unit``, and the number of keys; packed segments share a row."""
         q, k = (tuple(s // self.unit for s in x.stride()) for x in (self.q, self.k))
-        return (0, *q[1:3], 0, *k[1:3], 0) if self.geometry.packed else (*q[:3], *k[:3], self.k.shape[2])
+        return (0, *q[1:3], 0, *k[1:3], 0) if self.packed else (*q[:3], *k[:3], self.k.shape[2])
 
     @property
     def mask(self) -> Tensor:
         """Key mask as bytes, or any tensor in its place."""
         mask = self.geometry.key_mask
-        return self.geometry.k_start if mask is None else mask.contiguous().view(torch.uint8)
+        return self.segments[0] if mask is None else mask.contiguous().view(torch.uint8)
 
     def options(self, rows: int, columns: int) -> dict[str, Any]:
         """Compile-time constants for ``rows`` queries and ``columns`` keys."""
@@ -88,15 +97,15 @@ def attention_triton(
 def _log_sums(launch: Launch, chosen: Tensor | None) -> Tensor:
     """Pass one: log2-sums [S, H, R] of the chosen queries, or of all."""
     g, heads = launch.geometry, launch.q.shape[1]
-    rows = g.max_q if chosen is None else chosen.shape[1]
+    rows = g.queries if chosen is None else chosen.shape[1]
     log_sum = torch.empty(g.segments, heads, rows, dtype=torch.float32, device=launch.q.device)
     weights = g.weights.float().contiguous() if chosen is None and g.weights is not None else None
-    options = launch.options(rows, g.max_k)
+    options = launch.options(rows, g.keys)
     log_sum_kernel[(triton.cdiv(rows, options["ROWS"]), heads, g.segments)](
         launch.q, launch.k, launch.mask, log_sum if weights is None else weights,
-        g.q_start if chosen is None else chosen, log_sum,
+        launch.segments[0] if chosen is None else chosen, log_sum,
         *launch.segments, rows, launch.share, g.scale * LOG2E,
-        *launch.strides, 0 if g.packed else launch.q.shape[2],
+        *launch.strides, 0 if launch.packed else launch.q.shape[2],
         CHOSEN=chosen is not None, WEIGHTED=weights is not None, **options,
     )  # fmt: skip
     return log_sum
@@ -108,29 +117,29 @@ def _received(launch: Launch) -> Tensor:
     keys = launch.k.shape[2]
     log_sum = _log_sums(launch, None)
     # packed segments need not cover the row
-    make = torch.zeros if g.packed else torch.empty
+    make = torch.zeros if launch.packed else torch.empty
     out = make(batch, heads, keys, dtype=torch.float32, device=launch.q.device)
-    options = launch.options(g.max_q, g.max_k)
+    options = launch.options(g.queries, g.keys)
     weights = log_sum if g.weights is None else g.weights.float().contiguous()
-    column_kernel[(triton.cdiv(g.max_k, options["COLUMNS"]), heads, g.segments)](
+    column_kernel[(triton.cdiv(g.keys, options["COLUMNS"]), heads, g.segments)](
         launch.q, launch.k, launch.mask, weights, log_sum, out, *launch.segments,
-        g.max_q, keys, launch.share, g.scale * LOG2E,
-        *launch.strides, 0 if g.packed else queries, 0 if g.packed else heads * keys, keys,
-        WEIGHTED=g.weights is not None, PACKED=g.packed, **options,
+        g.queries, keys, launch.share, g.scale * LOG2E,
+        *launch.strides, 0 if launch.packed else queries, 0 if launch.packed else heads * keys, keys,
+        WEIGHTED=g.weights is not None, PACKED=launch.packed, **options,
     )  # fmt: skip
     mean = out.mean(1)
-    return mean[0] if g.packed else mean
+    return mean[0] if launch.packed else mean
 
 
 def _rows(launch: Launch, chosen: Tensor) -> Tensor:
     """Both passes for chosen rows: [S, R, Lk]."""
     g, log_sum = launch.geometry, _log_sums(launch, chosen)
-    out = torch.empty(g.segments, chosen.shape[1], g.max_k, dtype=torch.float32, device=launch.q.device)
-    options = launch.options(chosen.shape[1], min(g.max_k, tile_limit(32)))
-    grid = (triton.cdiv(g.max_k, options["COLUMNS"]), triton.cdiv(chosen.shape[1], options["ROWS"]), g.segments)
+    out = torch.empty(g.segments, chosen.shape[1], g.keys, dtype=torch.float32, device=launch.q.device)
+    options = launch.options(chosen.shape[1], min(g.keys, tile_limit(32)))
+    grid = (triton.cdiv(g.keys, options["COLUMNS"]), triton.cdiv(chosen.shape[1], options["ROWS"]), g.segments)
     rows_kernel[grid](
         launch.q, launch.k, launch.mask, chosen, log_sum, out, *launch.segments,
-        chosen.shape[1], g.max_k, launch.k.shape[1], launch.share, g.scale * LOG2E,
+        chosen.shape[1], g.keys, launch.k.shape[1], launch.share, g.scale * LOG2E,
         *launch.strides, **options,
     )  # fmt: skip
     return out

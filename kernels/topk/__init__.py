@@ -58,12 +58,15 @@ def topk_select(scores: Tensor, k: Counts, n: Counts = None) -> TopK:
     """
     require_shape(scores, (None, None), "scores")
     batch, columns = scores.shape
-    valid = row_counts(n, batch, columns, scores.device, "n")
-    count = torch.minimum(row_counts(k, batch, columns, scores.device, "k"), valid)
+    count = row_counts(k, batch, columns, scores.device, "k")
+    valid = None if n is None else row_counts(n, batch, columns, scores.device, "n")
+    if valid is not None:
+        count = torch.minimum(count, valid)
     width = common_width(count, k, columns)
     if use_triton(scores) and count.numel() and columns:
         from .triton import topk_triton
 
         with launching_on(scores):
             return TopK(topk_triton(scores, count, valid, width), count)
-    return TopK(topk_torch(scores, count, valid, width), count)
+    even = n is None and isinstance(k, int)
+    return TopK(topk_torch(scores, None if even else count, valid, width), count)

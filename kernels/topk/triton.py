@@ -95,11 +95,12 @@ def topk_kernel(
         tl.store(index + clear, tl.full([TILE], -1, tl.int64), mask=(clear < slots) & (column < low + span))
 
 
-def topk_triton(scores: Tensor, count: Tensor, valid: Tensor, width: int) -> Tensor:
+def topk_triton(scores: Tensor, count: Tensor, valid: Tensor | None, width: int) -> Tensor:
     """Launch the kernel; arguments and result as in :func:`vtc.kernels.topk.naive.topk_torch`."""
     batch, columns = scores.shape
     if columns >= MAX_COLUMNS:
         raise ValueError(f"topk_select: {columns} columns; the kernel counts in 21 bits, at most {MAX_COLUMNS - 1}.")
+    valid = torch.full_like(count, columns) if valid is None else valid
     index = torch.empty(batch, width, dtype=torch.int64, device=scores.device)
     tile = 16
     span = triton.cdiv(triton.cdiv(columns, max(1, program_target() // batch)), tile) * tile

@@ -64,10 +64,10 @@ def focus(q: Tensor, k: Tensor, scaling: float, t: float, skip: int = 0) -> Tens
     Tensor [B, S - skip], fp32 (fp64 stays)
     """
     call = AttentionCall(q, k, scaling)
-    weights = torch.ones(q.shape[0], q.shape[2], device=q.device)
-    weights[:, :skip] = 0
-    weights[:, skip:] = global_set(column_sums(call, weights)[:, skip:], t)
-    return column_sums(call, weights)[:, skip:] / weights.sum(1, keepdim=True)
+    patches = (torch.arange(q.shape[2], device=q.device) >= skip).to(torch.float32).expand(q.shape[0], -1)
+    got = column_sums(call, patches if skip else None)[:, skip:]
+    chosen = torch.nn.functional.pad(global_set(got, t), (skip, 0)).to(torch.float32)
+    return column_sums(call, chosen)[:, skip:] / chosen.sum(1, keepdim=True)
 
 
 def _precise(x: Tensor) -> torch.dtype:

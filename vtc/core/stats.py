@@ -137,19 +137,29 @@ def received(call: AttentionCall) -> Tensor:
 
     Rows that are padding count as queries only where a mask lets them see the key. Works block by block of queries.
     """
-    if call.mask is None and not call.causal:
-        return column_sums(call)
-    if call.segments is not None:
+    if call.segments is not None and call.causal:
         return torch.cat([received(part) for part in call.alone()], -1)
-    batch, _, queries, _ = call.q.shape
-    total = column_sums(call, torch.ones(batch, queries, device=call.q.device))
-    count = torch.zeros_like(total)
-    every = torch.arange(queries, device=call.q.device).expand(batch, -1)
-    for rows in every.split(max(1, BLOCK // (batch * call.k.shape[2])), 1):
+    mean = column_sums(call)
+    if call.segments is not None or (call.mask is None and not call.causal):
+        return mean
+    return mean * call.q.shape[2] / _seeing_queries(call).clamp_min(1)
+
+
+def _seeing_queries(call: AttentionCall) -> Tensor:
+    """How many queries may see each key (a mask per head: by its first head): [B or 1, K]."""
+    queries, keys, device = call.q.shape[2], call.k.shape[2], call.q.device
+    if call.mask is None:
+        # causal: query i sees key j from i = j - (K - Q) on, for as long as the window is
+        first = torch.arange(keys, device=device) - (keys - queries)
+        last = (first + call.window).clamp(0, queries) if call.window else queries
+        return (last - first.clamp(0, queries))[None]
+    batch, count = call.q.shape[0], torch.zeros(call.q.shape[0], keys, dtype=torch.long, device=device)
+    every = torch.arange(queries, device=device).expand(batch, -1)
+    for rows in every.split(max(1, BLOCK // (batch * keys)), 1):
         seen = visible(call, rows)
-        assert seen is not None  # something hides keys, or the first branch had returned
+        assert seen is not None  # there is a mask
         count += seen[:, 0].expand(batch, rows.shape[1], -1).sum(1)
-    return total / count.clamp_min(1)
+    return count
 
 
 def mean_mass(call: AttentionCall, rows: Tensor, targets: Tensor) -> Tensor:
