@@ -49,6 +49,13 @@ def key_tile(k, mask, start, keys, stride, COLUMNS: tl.constexpr, MASKED: tl.con
 
 
 @triton.jit
+def segment_of(q_start, q_length, k_start, k_length, segment):
+    """Numbers of queries and keys of a segment, and where its first of each lie."""
+    queries, keys = tl.load(q_length + segment), tl.load(k_length + segment)
+    return queries, keys, tl.load(q_start + segment).to(tl.int64), tl.load(k_start + segment).to(tl.int64)
+
+
+@triton.jit
 def sight(position, ok, queries, keys, CAUSAL: tl.constexpr):
     """Last place each query can see, -1 for queries that do not count.
 
@@ -74,9 +81,7 @@ def log_sum_kernel(
 ):  # fmt: skip
     """Program (i, h, s): log2-sum-exp2 of a tile of query rows."""
     segment, head = tl.program_id(2).to(tl.int64), tl.program_id(1).to(tl.int64)
-    queries, keys = tl.load(q_length + segment), tl.load(k_length + segment)
-    left = tl.load(k_start + segment).to(tl.int64)
-    top = tl.load(q_start + segment).to(tl.int64)
+    queries, keys, top, left = segment_of(q_start, q_length, k_start, k_length, segment)
     slot = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     position = slot
     if CHOSEN:
@@ -112,9 +117,7 @@ def column_kernel(
 ):  # fmt: skip
     """Program (j, h, s): weighted sums of a tile of attention columns of one head over all queries."""
     segment, head = tl.program_id(2).to(tl.int64), tl.program_id(1).to(tl.int64)
-    queries, keys = tl.load(q_length + segment), tl.load(k_length + segment)
-    left = tl.load(k_start + segment).to(tl.int64)
-    top = tl.load(q_start + segment).to(tl.int64)
+    queries, keys, top, left = segment_of(q_start, q_length, k_start, k_length, segment)
     low = tl.program_id(0) * COLUMNS
     q += (segment * q_b + head * q_h + top * q_n) * UNIT
     k += (segment * k_b + (head // share) * k_h + left * k_n) * UNIT
@@ -152,14 +155,12 @@ def rows_kernel(
 ):  # fmt: skip
     """Program (j, i, s): head mean of a tile of the chosen attention rows; ``heads`` counts the key heads."""
     segment = tl.program_id(2).to(tl.int64)
-    queries, keys = tl.load(q_length + segment), tl.load(k_length + segment)
-    left = tl.load(k_start + segment).to(tl.int64)
+    queries, keys, top, left = segment_of(q_start, q_length, k_start, k_length, segment)
     low = tl.program_id(0) * COLUMNS
     slot = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     position = tl.load(chosen + segment * rows + slot, mask=slot < rows, other=-1).to(tl.int32)
     ok = (slot < rows) & (position >= 0) & (position < queries)
     limit = sight(position, ok, queries, keys, CAUSAL)
-    top = tl.load(q_start + segment).to(tl.int64)
     query = q + segment * q_b * UNIT + (top + tl.where(ok, position, 0)) * (q_n * UNIT)
     k += (segment * k_b + left * k_n) * UNIT
     key, place = key_tile(k, mask + segment * key_b + left, low, keys, k_n * UNIT, COLUMNS, MASKED)

@@ -23,6 +23,14 @@ MAX_COLUMNS = 1 << 21
 
 
 @triton.jit
+def key_tile(scores, stride, start, stop, SIZE: tl.constexpr):
+    """Columns from ``start`` on and the keys of their scores, -1 from ``stop`` on."""
+    column = start + tl.arange(0, SIZE)
+    key = ordered_key(tl.load(scores + column.to(tl.int64) * stride, mask=column < stop, other=0.0))
+    return column, tl.where(column < stop, key, -1)
+
+
+@triton.jit
 def kth_key(scores, stride, n, k, BLOCK: tl.constexpr):
     """Find the largest key that at least ``k`` of the first ``n`` scores reach, two bits per pass."""
     top = tl.full((), 0, tl.int64)
@@ -32,10 +40,7 @@ def kth_key(scores, stride, n, k, BLOCK: tl.constexpr):
         unit = one << shift
         found = tl.zeros([BLOCK], tl.int64)
         for start in range(0, n, BLOCK):
-            column = start + tl.arange(0, BLOCK)
-            inside = column < n
-            key = ordered_key(tl.load(scores + column.to(tl.int64) * stride, mask=inside, other=0.0))
-            key = tl.where(inside, key, -1)
+            _, key = key_tile(scores, stride, start, n, BLOCK)
             found += (key >= top + unit).to(tl.int64)
             found += (key >= top + 2 * unit).to(tl.int64) << 21
             found += (key >= top + 3 * unit).to(tl.int64) << 42
@@ -52,10 +57,7 @@ def counts_before(scores, stride, n, top, low, BLOCK: tl.constexpr):
     """Count the keys above ``top`` in the row, and those above and equal to it left of column ``low``."""
     found = tl.zeros([BLOCK], tl.int64)
     for start in range(0, n, BLOCK):
-        column = start + tl.arange(0, BLOCK)
-        inside = column < n
-        key = ordered_key(tl.load(scores + column.to(tl.int64) * stride, mask=inside, other=0.0))
-        key = tl.where(inside, key, -1)
+        column, key = key_tile(scores, stride, start, n, BLOCK)
         left = column < low
         found += (key > top).to(tl.int64)
         found += ((key > top) & left).to(tl.int64) << 21
@@ -79,11 +81,10 @@ def topk_kernel(
     above, before, ties = counts_before(scores, score_n, n, top, low, BLOCK)
     need = k - above
     for start in range(low, low + span, TILE):
-        column = start + tl.arange(0, TILE)
-        inside = (column < n) & (column < low + span)
-        key = ordered_key(tl.load(scores + column.to(tl.int64) * score_n, mask=inside, other=0.0))
-        greater = (inside & (key > top)).to(tl.int64)
-        equal = (inside & (key == top)).to(tl.int64)
+        # -1, where there is no column, is below any top
+        column, key = key_tile(scores, score_n, start, tl.minimum(n, low + span), TILE)
+        greater = (key > top).to(tl.int64)
+        equal = (key == top).to(tl.int64)
         rank = ties + tl.cumsum(equal, 0)
         kept = (greater != 0) | ((equal != 0) & (rank <= need))
         slot = before + tl.cumsum(greater, 0) + tl.minimum(rank, need) - 1
