@@ -4,6 +4,9 @@ from vtc.kernels import attention_stats
 from vtc.kernels.attention import blocks
 from vtc.kernels.attention.naive import attention_published
 
+from vtc.core import stats
+from vtc.core.focus import focus_of_call
+
 # probabilities of fp32 scores; the inputs are the same in both, so the tolerance is one of fp32 whatever the dtype
 CLOSE = dict(rtol=2e-5, atol=2e-6)
 
@@ -28,9 +31,9 @@ def qk(generator, batch, heads, kv, queries, keys, depth, dtype=torch.float32):
 @pytest.mark.parametrize("causal", [False, True])
 def test_sizes(both, generator, n, causal):
     q, k = qk(generator, 1, 2, 1, n, n, 16)
-    stats = compare(both(attention_stats, q, k, rows=torch.tensor([[0, n - 1, -1]]), causal=causal))
-    assert stats.received.sum().item() == pytest.approx(1, abs=1e-4)
-    assert (stats.rows[0, 2] == 0).all()
+    found = compare(both(attention_stats, q, k, rows=torch.tensor([[0, n - 1, -1]]), causal=causal))
+    assert found.received.sum().item() == pytest.approx(1, abs=1e-4)
+    assert (found.rows[0, 2] == 0).all()
 
 
 def test_long(both, generator):
@@ -50,9 +53,9 @@ def test_dtypes_depths(both, generator, dtype, depth):
 def test_matches_a_plain_softmax(both, generator):
     q, k = qk(generator, 1, 4, 2, 33, 33, 32)
     plain = (q @ k.repeat_interleave(2, 1).mT * 32**-0.5).softmax(-1).mean(1)
-    stats = both(attention_stats, q, k, rows=torch.arange(33)[None])[1]
-    torch.testing.assert_close(stats.rows, plain, **CLOSE)
-    torch.testing.assert_close(stats.received, plain.mean(1), **CLOSE)
+    found = both(attention_stats, q, k, rows=torch.arange(33)[None])[1]
+    torch.testing.assert_close(found.rows, plain, **CLOSE)
+    torch.testing.assert_close(found.received, plain.mean(1), **CLOSE)
     torch.testing.assert_close(attention_published(q, k).mean(1), plain, **CLOSE)
 
 
@@ -60,8 +63,8 @@ def test_weights_choose_the_rows_that_count(both, generator):
     q, k = qk(generator, 2, 2, 2, 50, 50, 16)
     weights = torch.zeros(2, 50)
     weights[:, [3, 47]] = 0.5
-    stats = compare(both(attention_stats, q, k, weights=weights, rows=torch.tensor([[3, 47]] * 2)))
-    torch.testing.assert_close(stats.received, stats.rows.mean(1), **CLOSE)
+    found = compare(both(attention_stats, q, k, weights=weights, rows=torch.tensor([[3, 47]] * 2)))
+    torch.testing.assert_close(found.received, found.rows.mean(1), **CLOSE)
 
 
 def test_hidden_keys_may_hold_nan(both, generator):
@@ -94,16 +97,16 @@ def test_packed_windows(both, generator):
     q, k = qk(generator, 1, 3, 1, 75, 75, 16)
     edges = torch.tensor([0, 7, 8, 8, 75])
     rows = torch.tensor([[0, 6], [0, 1], [0, -1], [66, 3]])
-    stats = compare(both(attention_stats, q, k, cu_seqlens=edges, rows=rows))
-    assert stats.received.shape == (75,) and stats.rows.shape == (4, 2, 67)
+    found = compare(both(attention_stats, q, k, cu_seqlens=edges, rows=rows))
+    assert found.received.shape == (75,) and found.rows.shape == (4, 2, 67)
     alone = both(attention_stats, q[:, :, 8:], k[:, :, 8:])[1]
-    torch.testing.assert_close(stats.received[8:], alone.received[0], **CLOSE)
+    torch.testing.assert_close(found.received[8:], alone.received[0], **CLOSE)
 
 
 def test_more_keys_than_queries(both, generator):
     q, k = qk(generator, 2, 2, 2, 5, 23, 16)
-    stats = compare(both(attention_stats, q, k, causal=True, rows=torch.tensor([[0], [4]])))
-    assert (stats.rows[0, 0, 19:] == 0).all() and (stats.rows[1, 0] > 0).all()
+    found = compare(both(attention_stats, q, k, causal=True, rows=torch.tensor([[0], [4]])))
+    assert (found.rows[0, 0, 19:] == 0).all() and (found.rows[1, 0] > 0).all()
 
 
 def test_large_scores_do_not_overflow(both, generator):
@@ -164,3 +167,30 @@ def test_nan_that_is_seen_is_not_hidden(both, generator):
 def test_options_are_checked(options, message):
     with pytest.raises(ValueError, match=message):
         attention_stats(torch.zeros(1, 2, 4, 8), torch.zeros(1, 1, 4, 8), **options)
+
+
+@pytest.mark.parametrize("kind", ["plain", "causal", "padding", "segments"])
+def test_statistics_of_core_are_the_same_with_the_kernel(both, generator, kind):
+    q, k = qk(generator, 1 if kind == "segments" else 2, 4, 2, 24, 24, 16)
+    options = {
+        "plain": {},
+        "causal": dict(causal=True),
+        "padding": dict(mask=(torch.arange(24) > 4).long().expand(2, -1), causal=True),
+        "segments": dict(segments=(7, 1, 16)),
+    }[kind]
+    call = stats.AttentionCall(q, k, 0.3, **options)
+    rows, some = torch.tensor([[3, 9, 20]] * len(q)), torch.tensor([[True, False, True]] * len(q))
+    text = (torch.arange(24) > 17).expand(len(q), -1)
+    measured = [(stats.received, ()), (stats.mean_rows, (rows, some)), (stats.relevance, (text, ~text))]
+    if kind != "causal":
+        measured.append((focus_of_call, (1.2,)))
+    for function, arguments in measured:
+        reference, kernel = both(function, call, *arguments)
+        assert not reference.isnan().any()
+        torch.testing.assert_close(reference, kernel, **CLOSE)
+
+
+def test_mass_of_nobody_is_nan_on_every_path(both, generator):
+    call = stats.AttentionCall(*qk(generator, 1, 2, 2, 6, 6, 8), 0.3)
+    nobody = torch.zeros(1, 6, dtype=torch.bool)
+    assert all(found.isnan().all() for found in both(stats.mean_mass, call, nobody, ~nobody))

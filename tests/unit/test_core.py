@@ -144,6 +144,26 @@ def test_received_of_packed_segments():
     assert torch.allclose(whole[:, :5].sum(), torch.tensor(1.0))
 
 
+def test_a_class_row_needs_one_class_token():
+    generator = torch.Generator().manual_seed(2)
+    q, k = torch.randn(2, 1, 3, 12, 8, generator=generator).unbind(0)
+    alone = class_row(AttentionCall(q, k, 0.3))
+    assert torch.equal(class_row(AttentionCall(q, k, 0.3, segments=(12,))), alone)
+    with pytest.raises(ValueError, match="2 images packed into one row"):
+        class_row(AttentionCall(q, k, 0.3, segments=(5, 7)))
+
+
+def test_causal_segments_count_the_queries_that_see_a_key():
+    generator = torch.Generator().manual_seed(2)
+    q, k = torch.randn(2, 1, 3, 12, 8, generator=generator).unbind(0)
+    whole = received(AttentionCall(q, k, 0.3, causal=True, segments=(5, 7)))
+    parts = [received(AttentionCall(q[:, :, a:b], k[:, :, a:b], 0.3, causal=True)) for a, b in ((0, 5), (5, 12))]
+    assert torch.allclose(whole, torch.cat(parts, 1))
+    # the last key of a segment is seen by its own query alone
+    score = (q[0, :, 4] * k[0, :, :5].transpose(0, 1) * 0.3).sum(-1).softmax(0)
+    assert torch.allclose(whole[0, 4], score[4].mean())
+
+
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 1700))
 @settings(max_examples=60, deadline=None)
 def test_pooling_lattice_fits_the_budget(height, width, budget):
