@@ -87,7 +87,7 @@ def patch(
     methods, reason = _resolve(method, keep, options, adapter.facts(model))
     for m in methods if processor is not None else ():
         m.processor = processor
-    handle = Handle(model, methods, adapter, reason)  # raises before the old patch is touched
+    handle = Handle(model, methods, adapter, reason, ask)  # raises before the old patch is touched
     before = model.__dict__.get(ATTRIBUTE)
     if before is not None:
         before.remove()
@@ -95,6 +95,13 @@ def patch(
     names = " + ".join(f"{m.name}(keep={m.keep})" for m in methods)
     log.info("patched %s (%s) with %s%s", type(model).__name__, adapter.family, names, f": {reason}" if reason else "")
     return handle
+
+
+def ask(scorer: Any, handle: Handle, inputs: dict[str, Any]) -> Any:
+    """Scores of the frames of a call by whatever was passed as ``scorer=``."""
+    from .video import scorers
+
+    return scorers.as_scorer(scorer)(handle, inputs)
 
 
 def unwrapped(model: Any) -> Any:

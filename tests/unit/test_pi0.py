@@ -132,7 +132,7 @@ def test_facts_of_the_support_matrix(plain):
     facts, typical = adapter.facts(plain), typical_facts(adapter)
     assert facts.actions == "expert" and facts.family == "pi0"
     assert (facts.decoder_layers, facts.vision_layers) == (6, 2)
-    for name in ("multimodal_rope", "has_class_token", "linear_layers", "no_cuts"):
+    for name in ("keeps_positions", "has_class_token", "linear_layers", "no_cuts"):
         assert getattr(facts, name) == getattr(typical, name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -26,8 +27,9 @@ class AttentionCall:
     k : Tensor [B, Hk, K, d]
         After norms, rotary embedding and cache update; ``H % Hk == 0``.
     scaling : float
-    mask : Tensor or None
-        Bool or additive [B or 1, H or 1, Q, >= K], or 2-D validity [B, >= K] (its last K columns count).
+    mask : Tensor, callable or None
+        Bool or additive [B or 1, H or 1, Q, >= K], or 2-D validity [B, >= K] (its last K columns count), or a function
+        from queries LongTensor [B, R] to what they see, bool [B, 1, R, K]: block masks are never spelled out whole.
     causal : bool
         Query i sees keys up to ``i + K - Q``; ignored where a 4-D mask says it already.
     window : int or None
@@ -40,7 +42,7 @@ class AttentionCall:
     q: Tensor
     k: Tensor
     scaling: float
-    mask: Tensor | None = None
+    mask: Tensor | Callable[[Tensor], Tensor] | None = None
     causal: bool = False
     window: int | None = None
     softcap: float | None = None
@@ -64,13 +66,14 @@ def _logits(call: AttentionCall, rows: Tensor) -> Tensor:
     seen = visible(call, rows)
     if seen is not None:
         logits = logits.masked_fill(~seen, -torch.inf)
-    if call.mask is not None and call.mask.ndim == 4 and call.mask.dtype != torch.bool:
+    if isinstance(call.mask, Tensor) and call.mask.ndim == 4 and call.mask.is_floating_point():
         logits = logits + _mask_rows(call, rows).to(logits.dtype)
     return logits
 
 
 def _mask_rows(call: AttentionCall, rows: Tensor) -> Tensor:
-    assert call.mask is not None
+    if not isinstance(call.mask, Tensor):
+        raise TypeError(f"A mask that is a {type(call.mask).__name__} has no rows to gather.")
     mask = call.mask[..., : call.k.shape[2]].expand(rows.shape[0], -1, -1, -1)
     return mask.gather(2, rows[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3]))
 
@@ -79,9 +82,11 @@ def visible(call: AttentionCall, rows: Tensor) -> Tensor | None:
     """Which keys rows [B, R] may see: bool [B, 1 or H, R, K], None when all."""
     keys, queries = call.k.shape[2], call.q.shape[2]
     mask = call.mask
+    if callable(mask):
+        return mask(rows)
     if mask is not None and mask.ndim == 4:
         picked = _mask_rows(call, rows)
-        return picked if mask.dtype == torch.bool else picked > torch.finfo(mask.dtype).min / 2
+        return picked > torch.finfo(mask.dtype).min / 2 if mask.is_floating_point() else picked.bool()
     seen: Tensor | None = None
     column = torch.arange(keys, device=rows.device)
     place = (rows + (keys - queries))[:, None, :, None]
@@ -98,8 +103,8 @@ def visible(call: AttentionCall, rows: Tensor) -> Tensor | None:
 def attention_rows(call: AttentionCall, rows: Tensor) -> Tensor:
     """Softmax rows of the queries ``rows`` [B or 1, R]: ``[B, H, R, K]`` in fp32 (fp64 stays fp64)."""
     logits = _logits(call, rows)
-    # a row that sees nothing (padding) gives zeros, not NaN
-    return torch.nan_to_num(torch.softmax(logits, -1), nan=0.0)
+    # a row that sees nothing (padding) gives zeros; any other NaN is a fault of the model and must stay visible
+    return torch.softmax(logits, -1).masked_fill(torch.isneginf(logits).all(-1, keepdim=True), 0.0)
 
 
 def mean_rows(call: AttentionCall, rows: Tensor, counts: Tensor) -> Tensor:

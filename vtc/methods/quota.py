@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from ..core.frame_scores import FrameScorer, FrameScores, clip_scores, per_part, plain_scores
 from ..core.quota import assign
 from ..core.resample import OPERATORS
 from ..core.stage import FrameGrids, ModelFacts, Projector, Selection, Stage, View
 from ._quota_frames import Frame, frames_of
 from ._quota_plan import move_rows, place, place_unpooled, rows_of_unpooled
-from ._quota_scores import FrameScorer, FrameScores, clip_scores, per_part, plain_scores
 from .base import Method, check_choice
 
 
@@ -39,7 +39,7 @@ class Quota(Method):
         pair is accepted as well.
     scorer : callable, "self" or (model, processor), optional
         Asked for scores before the encoder of a call runs, when ``frame_scores`` is None; see
-        :class:`~vtc.methods._quota_scores.FrameScorer`. ``"self"`` is the patched model itself, a pair (model,
+        :class:`~vtc.core.frame_scores.FrameScorer`. ``"self"`` is the patched model itself, a pair (model,
         processor) another one, see :func:`vtc.video.as_scorer`. Only ``"self"`` is saved with a configuration.
     query : str, optional
         The question, for the scorer.

@@ -183,7 +183,7 @@ class VFlowOpt(Method):
         usable = self.progressive and third > 0 and not any(i >= third for i in facts.linear_layers)
         depth = depth if usable else 0
         count = partial(self.keep_count, layers=depth)
-        select = partial(self.select, needs=needs, alpha=alpha, native=facts.multimodal_rope, layers=depth)
+        select = partial(self.select, needs=needs, alpha=alpha, native=facts.native_resolution, layers=depth)
         stages = [Stage(Projector(), select, count, needs, positions=self.positions)]
         for number in (1, 2) if usable else ():
             thin = partial(self.thin, needs=needs, alpha=alpha, number=number, layers=depth)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..core.budget import Keep, check_keep, keep_count
-from ..methods._quota_scores import checked_scores
+from ..core.frame_scores import checked_scores
 from ..methods.base import check_choice
 from .entities import decouple as ask_for_entities
 from .entities import frame_question

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from ..context import settings, settings_of
+
 if TYPE_CHECKING:
-    from .record import CallRecord
+    from ..record import CallRecord
 
 Mask = Sequence[bool] | Tensor
 
@@ -107,9 +107,6 @@ def _warn(what: str) -> None:
     warnings.warn(f"{what} {remedy}", UserWarning, stacklevel=2)
 
 
-_USED: ContextVar[Mapping[int, State]] = ContextVar("vtc_states", default=MappingProxyType({}))
-
-
 class Remembering:
     """The part of a handle that keeps the memory of methods."""
 
@@ -121,7 +118,7 @@ class Remembering:
     @property
     def state(self) -> State:
         """Memory the next call reads and writes: that of the innermost :meth:`using`, else the handle's own."""
-        return _USED.get().get(id(self), self._state)
+        return settings_of(self).state or self._state
 
     @contextmanager
     def using(self, state: State | None = None) -> Iterator[State]:
@@ -130,11 +127,8 @@ class Remembering:
         It holds for the calls this thread (or task) makes inside; enter it in every thread that runs a policy.
         """
         state = State() if state is None else _checked(state)
-        token = _USED.set({**_USED.get(), id(self): state})
-        try:
+        with settings(self, state=state):
             yield state
-        finally:
-            _USED.reset(token)
 
     def save_state(self) -> State:
         """Copy of the memory between two calls, for :meth:`load_state` (rollback, planning) or :meth:`using`."""

@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from ..core.stage import Need
-from ..core.stats import AttentionCall
+from ...core.stage import Need
+from ...core.stats import AttentionCall
+from ..seams import BlockMask, block_rows, eagerly, find, kernels
+from ..wrapping import Wrapped
 
 PREFIX = "vtc_tap|"
 Measure = Callable[[AttentionCall, "Collector"], Tensor]
@@ -44,15 +47,15 @@ class MeasuredAhead(Exception):
 
 
 _ACTIVE: ContextVar[Collector | None] = ContextVar("vtc_collector", default=None)
-_LOCK = threading.Lock()
+_LOCK = threading.RLock()  # a tap may die, and say so, while this thread holds it
 _NAMES: set[str] = set()
-_LIVE: list[int] = [0]
+_LIVE: set[int] = set()
 
 
 @contextmanager
-def collecting(context: Any = None) -> Iterator[Collector]:
-    """Collect the measurements of all tapped modules that run inside."""
-    collector = Collector(context=context)
+def collecting(context: Any = None, only: str = "") -> Iterator[Collector]:
+    """Collect the measurements of all tapped modules that run inside; whatever ends it, it is over."""
+    collector = Collector(context=context, only=only)
     token = _ACTIVE.set(collector)
     try:
         yield collector
@@ -60,15 +63,14 @@ def collecting(context: Any = None) -> Iterator[Collector]:
         _ACTIVE.reset(token)
 
 
-def start_collecting(context: Any) -> tuple[Collector, Any]:
-    """Like :func:`collecting` for code in two hooks; end it with :func:`stop_collecting`."""
-    collector = Collector(context=context)
-    return collector, _ACTIVE.set(collector)
-
-
-def stop_collecting(token: Any) -> None:
-    """End what :func:`start_collecting` began."""
-    _ACTIVE.reset(token)
+@contextmanager
+def nobody_collects() -> Iterator[None]:
+    """Hide whoever collects from what runs inside."""
+    token = _ACTIVE.set(None)
+    try:
+        yield
+    finally:
+        _ACTIVE.reset(token)
 
 
 def active() -> Collector | None:
@@ -96,40 +98,51 @@ class ConfigView:
         own = self.__dict__["vtc_inner"]._attn_implementation
         if torch.compiler.is_compiling() or _ACTIVE.get() is None:
             return own
-        return _register(own or "eager")
+        return _register(own or "eager", self.__dict__["vtc_tap"])
 
 
-def _register(base: str) -> str:
+def _register(base: str, tap: AttentionTap) -> str:
     name = PREFIX + base
-    if name not in _NAMES:
+    if name not in _NAMES or id(tap) not in _LIVE:
         with _LOCK:
+            if id(tap) not in _LIVE:  # a copy that deepcopy or pickle has made
+                _live(tap)
             # an instance entry, not AttentionInterface.register: that one could not be taken back
-            ALL_ATTENTION_FUNCTIONS[name] = _tapped(base)
+            kernels()[name] = partial(_tapped, base)
             _NAMES.add(name)
     return name
 
 
-def _tapped(base: str) -> Callable:
-    def forward(
-        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
-    ) -> Any:
-        collector = _ACTIVE.get()
-        token = _ACTIVE.set(None)  # flash code reads module.config again: it must find the user's choice
-        try:
-            if collector is not None and collector.ahead:
-                ahead: Any = module.config
-                ahead.vtc_tap.measure(query, key, attention_mask, kwargs, collector)
-                raise MeasuredAhead
-            kernel = ALL_ATTENTION_FUNCTIONS[base] if base in ALL_ATTENTION_FUNCTIONS else _eager(module)
-            out = kernel(module, query, key, value, attention_mask, **kwargs)
-            if collector is not None:
-                view: Any = module.config
-                view.vtc_tap.measure(query, key, attention_mask, kwargs, collector)
-        finally:
-            _ACTIVE.reset(token)
-        return out
+def _live(tap: AttentionTap) -> None:
+    _LIVE.add(id(tap))
+    weakref.finalize(tap, _gone, id(tap)).atexit = False
 
-    return forward
+
+def _gone(tap: int) -> None:
+    """The last tap of the process takes our names out of transformers' table."""
+    with _LOCK:
+        _LIVE.discard(tap)
+        if not _LIVE:
+            for name in _NAMES:
+                kernels().pop(name, None)
+            _NAMES.clear()
+
+
+def _tapped(
+    base: str, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
+) -> Any:
+    collector = _ACTIVE.get()
+    with nobody_collects():  # flash code reads module.config again: it must find the user's choice
+        view: Any = module.config
+        tap = getattr(view, "vtc_tap", None) if isinstance(view, ConfigView) else None
+        if collector is not None and collector.ahead and tap is not None:
+            tap.measure(query, key, attention_mask, kwargs, collector)
+            raise MeasuredAhead
+        kernel = kernels()[base] if base in kernels() else _eager(module)
+        out = kernel(module, query, key, value, attention_mask, **kwargs)
+        if collector is not None and tap is not None:
+            tap.measure(query, key, attention_mask, kwargs, collector)
+    return out
 
 
 def _eager(module: nn.Module) -> Callable:
@@ -154,21 +167,21 @@ class AttentionTap:
         self, module: nn.Module, measures: dict[Need, Measure], ahead: dict[Need, Measure] | None = None
     ) -> None:
         self.module, self.measures, self.ahead = module, measures, ahead or {}
+        self.own = "config" in module.__dict__
         self._set(ConfigView(module.config, self))
+        self.seat = Wrapped(module, "forward", _uncompiled)
         with _LOCK:
-            _LIVE[0] += 1
+            _live(self)
 
     def remove(self) -> None:
-        """Put the config back; the last tap of the process takes our names out of the table."""
+        """Put the config back."""
+        self.seat.remove()
         config = self.module.config
-        if isinstance(config, ConfigView):
-            self._set(config.vtc_inner)
-        with _LOCK:
-            _LIVE[0] = max(0, _LIVE[0] - 1)
-            if _LIVE[0] <= 0:
-                for name in _NAMES:
-                    del ALL_ATTENTION_FUNCTIONS[name]
-                _NAMES.clear()
+        if isinstance(config, ConfigView) and config.__dict__["vtc_tap"] is self:
+            self._set(config.__dict__["vtc_inner"])
+            if not self.own:
+                del self.module.__dict__["config"]
+        _gone(id(self))
 
     def _set(self, config: Any) -> None:
         self.module.__dict__["config"] = config
@@ -183,14 +196,40 @@ class AttentionTap:
             collector.values.setdefault(need, []).append(fn(call, collector))
 
 
-def describe(module: nn.Module, query: Tensor, key: Tensor, mask: Any, kwargs: dict[str, Any]) -> AttentionCall:
-    """Put what a kernel was called with into an :class:`AttentionCall`."""
-    scaling = kwargs.get("scaling")
-    causal = kwargs.get("is_causal")
+def finite(call: AttentionCall) -> bool:
+    """True when no query and no key is NaN or infinite: attention computed from such is noise."""
+    return bool(torch.isfinite(call.q).all() & torch.isfinite(call.k).all())
+
+
+def _uncompiled(seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """Attention under ``torch.compile``: a prompt must be seen by the tap, so its graph breaks; a step need not."""
+    if not torch.compiler.is_compiling():
+        return seat.original(*args, **kwargs)
+    rows = args[0] if args else next(iter(kwargs.values()))
+    if isinstance(rows, Tensor) and rows.ndim == 3 and rows.shape[1] == 1:
+        return seat.original(*args, **kwargs)
+    return eagerly(seat.original, *args, **kwargs)
+
+
+def describe(module: nn.Module, query: Tensor, key: Tensor, mask: Any, kwargs: Mapping[str, Any]) -> AttentionCall:
+    """Put what a kernel was called with into an :class:`AttentionCall`.
+
+    Raises
+    ------
+    ValueError
+        A mask of a kind that cannot be read.
+    """
+    scaling = find("scaling", kwargs)
+    causal = find("is_causal", kwargs)
     causal = getattr(module, "is_causal", True) if causal is None else causal
-    bounds = kwargs.get("cu_seq_lens_q")
-    if not isinstance(mask, Tensor):
-        mask = None
+    bounds = find("flash_bounds", kwargs)
+    if isinstance(mask, BlockMask):
+        mask = partial(block_rows, mask, keys=key.shape[2])
+    elif mask is not None and not isinstance(mask, Tensor):
+        raise ValueError(
+            f"The attention of {type(module).__name__} is masked by a {type(mask).__name__}, which cannot be read. "
+            "Load the model with attn_implementation='sdpa', or choose a method that reads no attention."
+        )
     if mask is None and causal and key.shape[2] > query.shape[2] > 1:
         key = key[:, :, : query.shape[2]]  # an empty static cache: the rest of its slots are blank
     return AttentionCall(
@@ -199,7 +238,7 @@ def describe(module: nn.Module, query: Tensor, key: Tensor, mask: Any, kwargs: d
         scaling=query.shape[-1] ** -0.5 if scaling is None else float(scaling),
         mask=mask,
         causal=bool(causal) and query.shape[2] > 1,
-        window=kwargs.get("sliding_window"),
-        softcap=kwargs.get("softcap"),
+        window=find("window", kwargs),
+        softcap=find("softcap", kwargs),
         segments=None if bounds is None else tuple((bounds[1:] - bounds[:-1]).tolist()),
     )

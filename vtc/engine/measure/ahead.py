@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import cache as kv
-from .attention_tap import MeasuredAhead, collecting
-from .seams import cache_of, put_cache
+from .. import cache as kv
+from ..seams import Arguments
+from .tap import MeasuredAhead, collecting
 
 
 class Untouched:
@@ -37,7 +37,7 @@ class Untouched:
         return torch.cat([old_keys, keys], 2), torch.cat([old_values, values], 2)
 
 
-def measure_ahead(layer: nn.Module, args: tuple, kwargs: dict[str, Any], context: Any) -> dict[Any, list[Tensor]]:
+def measure_ahead(layer: nn.Module, given: Arguments, context: Any) -> dict[Any, list[Tensor]]:
     """Measure the tapped attention of ``layer`` on its inputs; its own norms, projections and rotary code run.
 
     The kernel, the output projection and the feed-forward part do not, and the cache stays as it is.
@@ -47,10 +47,9 @@ def measure_ahead(layer: nn.Module, args: tuple, kwargs: dict[str, Any], context
     ValueError
         The layer never called an attention kernel.
     """
-    kwargs = {k: v for k, v in kwargs.items() if k != "hidden_states"}  # it comes first in args
-    if cache_of(kwargs) is not None:
-        kwargs = dict(kwargs)
-        put_cache(layer, kwargs, Untouched(cache_of(kwargs)))
+    if given["cache"] is not None:
+        given["cache"] = Untouched(given["cache"])
+    args, kwargs = given.call()
     with collecting(context) as collector, torch.no_grad():
         collector.ahead = True
         try:
