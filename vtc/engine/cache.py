@@ -206,7 +206,7 @@ class Change:
     """What one forward did to a cache layer.
 
     ``gone`` logical tokens were not stored; ``valid`` covers all stored columns; ``columns`` are their logical columns;
-    ``fixed`` of them lie before or at the last dropped token; ``mark`` identifies the segment.
+    ``fixed`` of them lie before or at the last dropped token; ``mark`` tells forward and segment.
     """
 
     gone: int
@@ -247,10 +247,10 @@ def settle(cache: Any) -> None:
 
 def help_layers(cache: Any, alike: Any) -> None:
     """Mark the layers that lived through the same as ``alike`` as prepared for the forward that begins."""
-    history, shift = getattr(alike, "history", ()), getattr(alike, "shift", None)
+    history = getattr(alike, "history", ())
     for layer in getattr(cache, "layers", ()):
         if isinstance(layer, Shrunk):
-            layer.helped = layer.history == history and layer.shift is shift
+            layer.helped = layer.history == history
 
 
 def withdraw(cache: Any) -> None:
@@ -293,10 +293,11 @@ def shift_of(cache: Any) -> Tensor | None:
 
 def extra_shift(cache: Any, index: int) -> Tensor | None:
     """What the cache subtracts from positions in layer ``index`` beyond what it subtracts in the first: [B] or None."""
-    shift, first = getattr(layer_at(cache, index), "shift", None), shift_of(cache)
-    if shift is None or shift is first:
+    layer, first = layer_at(cache, index), first_layer(cache)
+    shift, before = getattr(layer, "shift", None), getattr(first, "shift", None)
+    if shift is None or layer.history == getattr(first, "history", ()):
         return None
-    return shift if first is None else shift - first
+    return shift if before is None else shift - before
 
 
 _STORES = ("keys", "values", "_quantized_keys", "_quantized_values")

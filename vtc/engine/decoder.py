@@ -107,7 +107,7 @@ class DecoderSpan:
         forward.finished = forward.finished or self._is_finished(given)
         if not forward.images.records:
             # the outermost module has the objects the encoder made; accelerate hands copies to those below
-            forward.images.records += records_in(given)
+            forward.images.records += records_in(given, self.handle.loose)
         if module is self.site.base:
             self._note_prompt(forward, given)
 

@@ -37,7 +37,7 @@ def commit(forward: Forward) -> None:
         fixed = held - layout.kept_tail(segment) if gone or segment.packing is not None else 0
         shift = _shift(forward, segment, layer)
         columns = _columns(layer, segment, layout.length, before, layout.batch, device)
-        kv.commit(past.cache, i, kv.Change(gone, valid, columns, shift, fixed, id(segment)))
+        kv.commit(past.cache, i, kv.Change(gone, valid, columns, shift, fixed, (forward.number, segment.start)))
     kv.settle(past.cache)
 
 

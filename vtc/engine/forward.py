@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -97,6 +98,7 @@ class Forward:
     handle: Any
     clock: Clock
     own_plan: Plan | None = None
+    number: int = field(default_factory=itertools.count().__next__)
     seat: Any = None
     """Wrapper that opened it: when that one is entered again, this forward is left over."""
     prompt: Prompt = field(default_factory=Prompt)

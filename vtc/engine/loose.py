@@ -56,6 +56,23 @@ class Loose:
             self.prints.append(Print(record, number, start, found[start : start + unit.length]))
             start += unit.length
 
+    def record_of(self, output: Any) -> EncodeRecord | None:
+        """Record of a copy of what a feature method returned; None when its rows are not those of whole images."""
+        features = getattr(output, FEATURES, None)
+        if features is None:
+            return None
+        rows = torch.cat(list(features)) if isinstance(features, (list, tuple)) else features
+        seen, found = fingerprint(rows.reshape(-1, rows.shape[-1])), []
+        while len(seen):
+            hit = next((p for p in reversed(self.prints) if _same(seen[: len(p.rows)], p.rows)), None)
+            if hit is None:
+                return None
+            found.append(hit)
+            seen = seen[len(hit.rows) :]
+        first = found[0].record if found else None
+        whole = first is not None and [id(p.record) for p in found] == [id(first)] * len(first.units)
+        return first if whole else _joined(found[0].record.modality, found)
+
     def find(self, embeds: Tensor) -> tuple[list[EncodeRecord], dict[str, Tensor]]:
         """Images whose rows stand in ``embeds`` [B, L, D], in their order, and their columns by modality."""
         if not self.prints or embeds.shape[1] < 2:
@@ -89,6 +106,11 @@ class Loose:
             )
 
 
+def _same(seen: Tensor, rows: Tensor) -> bool:
+    rows = rows.to(seen.device)
+    return seen.shape == rows.shape and bool(((seen - rows).abs() <= CLOSE * (1 + rows.abs())).all())
+
+
 def _columns(seen: Tensor, rows: Tensor) -> list[Tensor]:
     """Every run of columns of one prompt whose numbers are those of an image, in order."""
     order = rows.sort()
@@ -98,7 +120,7 @@ def _columns(seen: Tensor, rows: Tensor) -> list[Tensor]:
     columns = close.nonzero(as_tuple=True)[0]
     n, found = len(rows), []
     for part in columns.split(n) if len(columns) and len(columns) % n == 0 else ():
-        if bool(((seen[part] - rows).abs() <= CLOSE * (1 + rows.abs())).all()):
+        if _same(seen[part], rows):
             found.append(part)
     return found
 

@@ -11,6 +11,7 @@ from vtc.adapters import EncodeRecord
 
 from ..core.prompt import Prompt
 from .forward import Forward
+from .loose import Loose
 from .seams import Arguments
 from .site import Site
 
@@ -18,8 +19,8 @@ RECORD = "vtc_record"
 IGNORED = -100  # label of tokens without a loss, in all of transformers
 
 
-def records_in(given: Arguments) -> list[EncodeRecord]:
-    """Records that came along with encoded features.
+def records_in(given: Arguments, loose: Loose) -> list[EncodeRecord]:
+    """Records that came along with encoded features; hooks of accelerate hand on copies, which are recognised.
 
     Raises
     ------
@@ -30,7 +31,7 @@ def records_in(given: Arguments) -> list[EncodeRecord]:
     for modality, output in (given["encoded"] or {}).items():
         if output is None:
             continue
-        record = getattr(output, RECORD, None)
+        record = getattr(output, RECORD, None) or loose.record_of(output)
         if record is None:
             raise ValueError(
                 f"The encoded {modality} features carry no vtc record: they were encoded before vtc.patch, or cut "
