@@ -77,7 +77,7 @@ def plan(methods: str, keep: str) -> _Plan:
         if name in _UNPATCHED:
             found.append((name, None, {}))
             continue
-        options = values.parse_options(pairs)
+        options = values.parse_options(pairs, name)
         values.check_method(name, strengths[0], options)
         found += [(name, strength, options) for strength in strengths]
     return found

@@ -45,7 +45,7 @@ def run(
     Without --model an embedded model is used; without --image and --question a bundled picture and question.
     """
     strength = None if keep is None else values.parse_keep(keep)
-    options = values.parse_options(option or [])
+    options = values.parse_options(option or [], method)
     values.check_method(method, strength, options)
     job = _make_job(model, image or [], question)
 

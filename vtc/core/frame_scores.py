@@ -9,6 +9,8 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import torch
 from torch import Tensor
 
+from .words import shown
+
 FrameScores: TypeAlias = str | Tensor | Sequence[float] | Sequence[Tensor | Sequence[float]]
 """``"uniform"``, one vector ``[T]``, or a list with one vector per clip of the batch."""
 
@@ -89,6 +91,23 @@ def plain_scores(scores: Any) -> Any:
     if isinstance(scores, (list, tuple)) and len(scores) and not any(_is_number(s) for s in scores):
         return [checked_scores(s, f"frame_scores[{i}]").tolist() for i, s in enumerate(scores)]
     return checked_scores(scores).tolist()
+
+
+def plain_scorer(scorer: Any) -> Any:
+    """Scorer as it came: None, ``"self"``, a pair (model, processor), or something to call.
+
+    Raises
+    ------
+    TypeError
+        Something else.
+    """
+    pair = isinstance(scorer, tuple) and len(scorer) == 2
+    if scorer is None or pair or callable(scorer) or (isinstance(scorer, str) and scorer == "self"):
+        return scorer
+    raise TypeError(
+        f"scorer={shown(scorer)} is not allowed; pass 'self', a pair (model, processor), or a function "
+        "scorer(handle, inputs)."
+    )
 
 
 def _is_number(value: Any) -> bool:

@@ -296,7 +296,7 @@ class Handle(Remembering):
         if len(self.methods) > 1:
             names = ", ".join(m.name for m in self.methods)
             raise ValueError(f"Several methods are at work ({names}): set handle.methods[i].keep on the one you mean.")
-        self.methods[0].keep = check_keep(value)
+        self.methods[0].keep = value  # checked by the method itself
 
     @property
     def config(self) -> Config:

@@ -14,7 +14,7 @@ from ..core.budget import Keep
 from ..core.select import topk_indices
 from ..core.stage import Decoder, ModelFacts, Need, Selection, Stage, View
 from ._schedule import entered, scaled_layers, scaled_shares
-from .base import Method, check_choice
+from .base import Method, check_range
 
 PRESETS = {"high": (0.875, 0.625, 0.125), "low": (0.625, 0.1875, 0.0625)}
 DEPTH = 32
@@ -98,20 +98,11 @@ class TransPrune(Method):
 
     def __post_init__(self) -> None:
         """Validate the hyperparameters."""
-        check_choice("preset", self.preset, tuple(PRESETS))
-        self.prune_layers, self.accumulate_layers = tuple(self.prune_layers), tuple(self.accumulate_layers)
-        self.ratios = None if self.ratios is None else tuple(self.ratios)
-        _check_schedule(self.shares, self.prune_layers, self.accumulate_layers)
+        _check_schedule(self.shares, tuple(self.prune_layers), tuple(self.accumulate_layers))
         if self.keep is None:
             self.keep = self.shares[-1]
         super().__post_init__()
-        if not 0.0 <= self.alpha <= 1.0:
-            raise ValueError(f"alpha={self.alpha!r} is not allowed: pass a weight in [0, 1].")
-        check_choice("direction", self.direction, ("signed", "abs"))
-        check_choice("domain", self.domain, ("sequence", "image"))
-        check_choice("combination", self.combination, ("normalized", "raw"))
-        check_choice("scope", self.scope, ("row", "image"))
-        check_choice("positions", self.positions, ("renumber", "keep"))
+        check_range(self, "a weight in [0, 1]", lambda v: 0.0 <= v <= 1.0, "alpha")
 
     @property
     def shares(self) -> tuple[float, ...]:
