@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vtc.pretrained import from_pretrained
+
 from .errors import debugging
 from .values import nearest, one_reason
 
@@ -52,8 +54,8 @@ def load(name: str, device: str = "auto") -> Loaded:
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     try:
-        processor = AutoProcessor.from_pretrained(name)
-        model = AutoModelForImageTextToText.from_pretrained(name, dtype="auto").to(_device(device))
+        processor = from_pretrained(AutoProcessor, name)
+        model = from_pretrained(AutoModelForImageTextToText, name, dtype="auto").to(_device(device))
     except (OSError, ValueError, ImportError) as error:
         raise OSError(f"Cannot load {name!r}: {one_reason(error)}.") from error
     return Loaded(_short(name), model.eval(), processor)
@@ -96,7 +98,7 @@ def _check_is_vlm(name: str) -> None:
     from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(name)
+        config = from_pretrained(AutoConfig, name)
     except (OSError, ValueError) as error:
         raise OSError(f"Cannot load the configuration of {name!r}: {one_reason(error)}.") from error
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from .fields import fit
 from .words import shown
 
-Keep: TypeAlias = "int | float"
+Keep: TypeAlias = int | float
 MOST_HINTED = 1_000_000
 """A larger float was hardly meant as a number of tokens."""
 

@@ -36,7 +36,7 @@ def field_types(cls: type) -> dict[str, Any]:
     """
     try:
         hints = typing.get_type_hints(cls)
-    except (NameError, TypeError):
+    except NameError:
         return {}
     return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.name in hints}
 
