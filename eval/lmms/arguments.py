@@ -11,6 +11,7 @@ from vtc.core.budget import Keep, check_keep
 from vtc.core.fields import field_types
 from vtc.core.texts import literal, reread
 from vtc.core.words import nearest, shown
+from vtc.files import file_to_write
 from vtc.methods import make_method, method_class, read_options
 
 NO_METHOD = "none"
@@ -78,6 +79,8 @@ class Settings:
             raise ValueError("config=... stands instead of method, keep and options: pass one or the other.")
         if self.method in (NO_METHOD, "auto") and self.options:
             raise ValueError(f"method={self.method} has no options, but got {sorted(self.options)}.")
+        if self.stats_path is not None:
+            file_to_write(self.stats_path, "numbers")
         self.choice()
         return self
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from vtc.files import file_to_write
+
 
 def calibrate(
     model: Annotated[str, typer.Option(help="Embedded name, folder or Hub id.")],
@@ -26,14 +28,17 @@ def calibrate(
     Several processes share the samples under `accelerate launch` or `torchrun`.
     """
     from vtc.eval.calibrate import calibrate as search
+    from vtc.eval.calibrate import check_budget
     from vtc.eval.samples import prepare, read_samples
 
     from .loading import load
 
+    check_budget(keep)
+    file_to_write(out, "configuration")
+    trials = file_to_write(out.with_suffix(".trials.json"), "trials")
     samples = read_samples(data, limit)
     loaded = load(model, device)
     inputs = prepare(loaded.processor, samples, loaded.model.device)
-    trials = out.with_suffix(".trials.json")
     found = search(
         loaded.model,
         inputs,

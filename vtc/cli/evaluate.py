@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vtc.files import file_to_write
+
 from . import values
 from .output import cell, print_json, print_table
 
@@ -44,6 +46,7 @@ def quality(
 ) -> None:
     """Exact answers on generated scenes, per method, strength and family of questions."""
     todo = plan(methods, keep)
+    results = None if out is None else file_to_write(out / "quality.json", "results")
 
     from vtc.eval.quality import Benchmark
     from vtc.eval.quality_report import write_all
@@ -56,9 +59,9 @@ def quality(
     for method, strength, given in todo:
         rows += bench.run(method, strength, given)
     data = [row.to_dict() for row in rows]
-    if out is not None:
+    if out is not None and results is not None:
         write_all(rows, out)
-        (out / "quality.json").write_text(json.dumps(data, indent=2))
+        results.write_text(json.dumps(data, indent=2))
     if as_json:
         print_json(data)
     else:

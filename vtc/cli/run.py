@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vtc.files import file_to_write
+
 from . import values
 from .output import print_json, print_table
 
@@ -48,6 +50,7 @@ def run(
     options = values.parse_options(option or [], method)
     values.check_method(method, strength, options)
     job = _make_job(model, image or [], question)
+    report = file_to_write(out / "report.json", "report")
 
     from vtc.chat import ask
 
@@ -62,7 +65,7 @@ def run(
     stem = f"{_file_stem(loaded.name)}_{cut.method}"
     pictures = write_pictures(out, stem, loaded.processor, job.images, cut.records)
     result = _result(loaded, job, plain, cut, options, pictures)
-    (out / "report.json").write_text(json.dumps(result, indent=2))
+    report.write_text(json.dumps(result, indent=2))
     if as_json:
         print_json(result)
     else:

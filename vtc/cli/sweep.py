@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from vtc.files import folder_to_write
+
 from .errors import debugging
 from .evaluate import KEEP_HELP, plan
 from .output import print_json, print_table
@@ -53,6 +55,7 @@ def run(
     names = _tasks(tasks, model)
     if not names:
         raise ValueError("Nothing to do: pass at least one task.")
+    folder_to_write(out, "results")
     _need_lmms_eval()
 
     from vtc.eval.lmms import runner
@@ -143,7 +146,6 @@ def _finish(done: list[dict[str, Any]], out: Path, as_json: bool) -> None:
     from vtc.eval.lmms import table
 
     found = table.lines(done)
-    out.mkdir(parents=True, exist_ok=True)
     table.write_csv(out / "results.csv", found)
     (out / "results.md").write_text(table.markdown(found))
     table.plot(out / "results.png", found)
