@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .core.words import shown
+from .core.words import kind, shown
 from .files import file_to_write, read_json, shown_path
 from .methods import Method, make_method, method_class
 from .version import __version__
@@ -39,7 +39,7 @@ class Config:
             raise ValueError(_NEEDS)
         for entry in self.methods:
             if not isinstance(entry, dict):
-                raise TypeError(f"methods holds {shown(entry)}, a {type(entry).__name__}; each entry is an object.")
+                raise TypeError(f"methods holds {shown(entry)}, {kind(entry)}; each entry is an object.")
             if "method" not in entry:
                 raise ValueError(_NEEDS)
             strange = [key for key in entry if not isinstance(key, str)]
@@ -77,7 +77,7 @@ class Config:
             A value of another type than its hyperparameter's; the message names it.
         """
         if not isinstance(data, dict):
-            raise TypeError(f"A vtc configuration is an object, and this is a {type(data).__name__}.")
+            raise TypeError(f"A vtc configuration is an object, and this is {kind(data)}.")
         data = dict(data)
         written = data.pop("vtc_version", None)
         if "methods" in data and len(data) > 1:
@@ -120,17 +120,17 @@ def load(path: str | Path) -> Config:
     file = _file(path)
     data = read_json(file, "vtc configuration")
     if not isinstance(data, dict):
-        raise ValueError(f"{shown_path(file)} holds a {type(data).__name__}; a vtc configuration is a JSON object.")
+        raise ValueError(f"{shown_path(file)} holds {kind(data)}; a vtc configuration is a JSON object.")
     try:
         return Config.from_dict(data)
     except (ValueError, TypeError) as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{shown_path(file)}: {error}") from error
+        sort = TypeError if isinstance(error, TypeError) else ValueError
+        raise sort(f"{shown_path(file)}: {error}") from error
 
 
 def _file(path: str | Path) -> Path:
     """The file itself, or ``vtc.json`` in a directory."""
     if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"path={shown(path)} is a {type(path).__name__}; pass the path of a vtc configuration.")
+        raise TypeError(f"path={shown(path)} is {kind(path)}; pass the path of a vtc configuration.")
     file = Path(path)
     return file / "vtc.json" if file.is_dir() else file

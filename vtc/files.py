@@ -39,15 +39,14 @@ def read_text(path: str | Path, what: str, most: int = LARGEST) -> str:
         number = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
         raise FileNotFoundError(f"No {what} at {shown_path(file)}.") from None
-    except IsADirectoryError:
-        raise ValueError(f"No {what} at {shown_path(file)}: {_kind(file)}, no regular file.") from None
     except OSError as error:
         raise type(error)(f"No {what} can be read at {shown_path(file)}: {error.strerror}.") from None
     except ValueError as error:  # a null byte
         raise ValueError(f"{shown(str(path))} is no path of a {what}: {error}.") from None
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise ValueError(f"No {what} at {shown_path(file)}: {_kind(file)}, no regular file.")
     with os.fdopen(number, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise ValueError(f"No {what} at {shown_path(file)}: {_kind(file)}, no regular file.")
         data = stream.read(most + 1)
     if len(data) > most:
         raise ValueError(f"{shown_path(file)} is larger than the {most / 2**20:g} MiB a {what} may have.")

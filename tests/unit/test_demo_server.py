@@ -122,7 +122,7 @@ def test_nothing_is_fetched_for_a_file_at_an_address(server, fetched, url):
     assert fetched == []
 
 
-@pytest.mark.parametrize("route", [f"file={URL}", f"proxy={URL}", "deep_link?session_hash=x", "file=https%3A%2F%2Fa.b/c"])
+@pytest.mark.parametrize("route", [f"file={URL}", f"proxy={URL}", "deep_link?session_hash=x", "file=https%3A//a.b/c"])
 def test_routes_that_fetch_or_write_are_closed(server, fetched, route):
     response = server.client.get(f"/gradio_api/{route}")
     assert response.status_code == 403 and "fetches nothing" in response.text and fetched == []

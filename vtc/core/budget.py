@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from .fields import fit
-from .words import shown
+from .words import kind, shown
 
 Keep: TypeAlias = int | float
 MOST_HINTED = 1_000_000
@@ -39,7 +39,7 @@ def check_keep(keep: Keep, name: str = "keep") -> Keep:
     """
     if isinstance(keep, bool) or not isinstance(keep, numbers.Real):
         raise TypeError(
-            f"{name}={shown(keep)} is a {type(keep).__name__}; pass a float in (0, 1] (share of each image's tokens) "
+            f"{name}={shown(keep)} is {kind(keep)}; pass a float in (0, 1] (share of each image's tokens) "
             "or an int >= 1 (tokens per image)."
         )
     if isinstance(keep, numbers.Integral):

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .words import nearest, shown
+from .words import kind, nearest, shown
 
 LARGEST = 2**63 - 1
 """Whole numbers must fit into 64 bits with a sign, as those of torch do."""
@@ -105,7 +105,7 @@ def fit(name: str, value: Any, hint: Any) -> Any:
     words, others = choices(hint), _besides_words(hint)
     if words and (isinstance(value, str) or not others):
         raise _no_such_word(name, value, hint, words)
-    raise TypeError(f"{name}={shown(value)} is a {type(value).__name__}; pass {allowed(hint)}.")
+    raise TypeError(f"{name}={shown(value)} is {kind(value)}; pass {allowed(hint)}.")
 
 
 class _OtherType(TypeError):

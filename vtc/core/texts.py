@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import re
 import typing
+import warnings
 from typing import Any, Literal
 
 from .fields import SEQUENCES, allowed, choices, fit, members
@@ -129,8 +131,8 @@ def literal(text: str) -> Any:
     if len(text) > LONGEST or not re.match(r"[\[({\"'+\-.0-9]", text):
         return text
     for reader in (json.loads, ast.literal_eval):
-        try:
-            return reader(text)
-        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-            continue
+        with contextlib.suppress(ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of Python code that the text is not
+                return reader(text)
     return text

@@ -13,6 +13,12 @@ _shorten.maxlist = _shorten.maxtuple = _shorten.maxdict = 4
 _shorten.maxlevel = 3
 
 
+def kind(value: object) -> str:
+    """Type of a value with its article: ``"an int"``."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
 def shown(value: object) -> str:
     """``repr`` on one line of at most some 80 characters, whatever the value is.
 
@@ -21,7 +27,7 @@ def shown(value: object) -> str:
     try:
         text = " ".join(_shorten.repr(value).split())
     except Exception:  # a repr that fails, or an int with more digits than Python turns into text
-        return f"a {type(value).__name__}"
+        return kind(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from importlib.metadata import entry_points
 from typing import Any
 
-from ..core.words import nearest, shown
+from ..core.words import kind, nearest, shown
 from .base import Method
 
 _HELPERS = {"base"}
@@ -43,7 +43,7 @@ def method_class(name: str) -> type[Method]:
         No name at all.
     """
     if not isinstance(name, str):
-        raise TypeError(f"method={shown(name)} is a {type(name).__name__}; pass the name of a method.")
+        raise TypeError(f"method={shown(name)} is {kind(name)}; pass the name of a method.")
     return _class(str(name))
 
 

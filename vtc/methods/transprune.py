@@ -13,6 +13,7 @@ from torch import Tensor
 from ..core.budget import Keep
 from ..core.select import topk_indices
 from ..core.stage import Decoder, ModelFacts, Need, Selection, Stage, View
+from ..core.words import shown
 from ._schedule import entered, scaled_layers, scaled_shares
 from .base import Method, check_range
 
@@ -173,11 +174,14 @@ class TransPrune(Method):
 def _check_schedule(shares: tuple[float, ...], cuts: tuple[int, ...], sums: tuple[int, ...]) -> None:
     falls = all(a >= b for a, b in zip(shares, shares[1:], strict=False))
     if not shares or not falls or not all(0.0 < r <= 1.0 for r in shares):
-        raise ValueError(f"ratios={shares} is not allowed: pass shares in (0, 1] that do not grow.")
+        raise ValueError(f"ratios={shown(shares)} is not allowed: pass shares in (0, 1] that do not grow.")
     if len(cuts) != len(shares) or list(cuts) != sorted(set(cuts)) or min(cuts) < 1:
-        raise ValueError(f"prune_layers={cuts} is not allowed: pass {len(shares)} growing numbers >= 1, one per share.")
+        raise ValueError(
+            f"prune_layers={shown(cuts)} is not allowed: pass {len(shares)} growing numbers >= 1, one per share of "
+            f"ratios={shown(shares)}."
+        )
     if not sums or min(sums) < 1 or min(sums) > min(cuts):
         raise ValueError(
-            f"accumulate_layers={sums} is not allowed: pass numbers >= 1, "
-            f"the first at or before the first cut ({cuts[0]})."
+            f"accumulate_layers={shown(sums)} is not allowed: pass numbers >= 1, "
+            f"the first at or before the first cut ({cuts[0]}, of prune_layers)."
         )

@@ -59,6 +59,7 @@ from ..core.budget import Keep, keep_count
 from ..core.diversity import greedy_spread, most_isolated, unit_rows
 from ..core.select import topk_indices
 from ..core.stage import Decoder, Feedback, ModelFacts, Need, Selection, Stage, View
+from ..core.words import shown
 from .base import Method, check_range
 
 SLOT = "vla-pruner"
@@ -191,7 +192,7 @@ class VLAPruner(Method):
             return tuple(range(depth // 2, depth))
         layers = tuple(chosen)
         if not layers or min(layers) < 0 or max(layers) >= depth:
-            raise ValueError(f"action_layers={layers} is not allowed: this decoder has layers 0 .. {depth - 1}.")
+            raise ValueError(f"action_layers={shown(layers)} is not allowed: this decoder has layers 0 .. {depth - 1}.")
         return layers
 
     def remember(self, slot: dict, scores: Tensor) -> None:
