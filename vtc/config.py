@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .core.words import kind, shown
-from .files import file_to_write, read_json, shown_path
+from .files import file_to_write, is_folder, read_json, shown_path
 from .methods import Method, make_method, method_class
 from .version import __version__
 
@@ -32,9 +32,7 @@ class Config:
     def __post_init__(self) -> None:
         """Check the form; the values are checked by :meth:`build`."""
         if not isinstance(self.methods, list):
-            raise TypeError(
-                f"methods={shown(self.methods)} is a {type(self.methods).__name__}; pass a list of entries."
-            )
+            raise TypeError(f"methods={shown(self.methods)} is {kind(self.methods)}; pass a list of entries.")
         if not self.methods:
             raise ValueError(_NEEDS)
         for entry in self.methods:
@@ -133,4 +131,4 @@ def _file(path: str | Path) -> Path:
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path={shown(path)} is {kind(path)}; pass the path of a vtc configuration.")
     file = Path(path)
-    return file / "vtc.json" if file.is_dir() else file
+    return file / "vtc.json" if is_folder(file) else file

@@ -97,7 +97,7 @@ def file_to_write(path: str | Path, what: str) -> Path:
         Something else than a file is there: a folder, a pipe, a device; or a folder of the path is a file.
     """
     file = Path(path)
-    if _exists(file) and not file.is_file():
+    if _exists(file, what) and not file.is_file():
         raise ValueError(f"Cannot write the {what} to {shown_path(file)}: {_kind(file)}, no regular file.")
     folder_to_write(file.parent, what)
     return file
@@ -109,15 +109,14 @@ def folder_to_write(path: str | Path, what: str) -> Path:
     Raises
     ------
     ValueError
-        The path, or a part of it, is a file.
+        The path, or a part of it, is a file, or it can be no path.
     """
     folder = Path(path)
+    _exists(folder, what)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise ValueError(f"Cannot write the {what} into {shown_path(folder)}: that is no folder.") from None
-    except ValueError as error:  # a null byte
-        raise ValueError(f"{shown(str(path))} is no path for the {what}: {error}.") from None
     return folder
 
 
@@ -127,11 +126,20 @@ def shown_path(path: Path) -> str:
     return text if len(text) <= 200 else f"... {text[-196:]}"
 
 
-def _exists(path: Path) -> bool:
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there; False also for what can be no path, which whoever opens it will say."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def _exists(path: Path, what: str) -> bool:
     try:
         return path.exists()
-    except ValueError as error:  # a null byte
-        raise ValueError(f"{shown(str(path))} is no path: {error}.") from None
+    except (OSError, ValueError) as error:  # too long a name, a null byte
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f"Cannot write the {what} to {shown(str(path))}: {reason}.") from None
 
 
 def _kind(path: Path) -> str:

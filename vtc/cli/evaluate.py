@@ -37,9 +37,11 @@ def quality(
     model: Annotated[str, typer.Option(help="Embedded name, folder or Hub id.")] = "tiny-llava",
     methods: Annotated[str, typer.Option(help=METHODS_HELP)] = "none,random,vtc-cls",
     keep: Annotated[str, typer.Option(help=KEEP_HELP)] = "0.25",
-    limit: Annotated[int, typer.Option(min=1, help="Number of questions in all; families take turns.")] = 300,
-    seed: Annotated[int, typer.Option(min=0, help="Which set of questions.")] = 0,
-    batch: Annotated[int, typer.Option(min=1, help="Questions per batch.")] = 50,
+    limit: Annotated[
+        int, typer.Option(min=1, max=values.MOST, help="Number of questions in all; families take turns.")
+    ] = 300,
+    seed: Annotated[int, typer.Option(min=0, max=values.MOST, help="Which set of questions.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, max=values.MOST, help="Questions per batch.")] = 50,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for quality.json, .csv, .md and .png.")] = None,

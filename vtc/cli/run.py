@@ -37,7 +37,7 @@ def run(
     method: Annotated[str, typer.Option(help="See `vtc methods`.")] = "auto",
     keep: Annotated[str | None, typer.Option(help="Share (0.25) or tokens per image (16).")] = None,
     option: Annotated[list[str] | None, typer.Option(help="Hyperparameter, name=value; repeatable.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1)] = 32,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=values.MOST)] = 32,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for pictures and report.json.")] = Path("out"),

@@ -12,7 +12,20 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 AUTO = "auto"
-__all__ = ["AUTO", "check_method", "nearest", "one_reason", "parse_keep", "parse_options", "read_image"]
+MOST = 2**31 - 1
+"""Largest number of anything: what torch, numpy and the standard library all take."""
+__all__ = [
+    "AUTO",
+    "MOST",
+    "check_method",
+    "device",
+    "numbers",
+    "nearest",
+    "one_reason",
+    "parse_keep",
+    "parse_options",
+    "read_image",
+]
 
 
 def parse_keep(text: str) -> int | float:
@@ -87,6 +100,48 @@ def check_method(name: str, keep: int | float | None, options: dict[str, Any]) -
             faults.append(error)
     if len(faults) == len(AUTO_CHOICES):  # whichever the model will call for would refuse them
         raise faults[0]
+
+
+def device(name: str) -> Any:
+    """Device by its name: ``"auto"`` takes a CUDA device when there is one.
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    ValueError
+        No device of torch, or none that this machine has.
+    """
+    import torch
+
+    if name == AUTO:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(name)
+        if found.type != "meta":
+            torch.empty(1, device=found)
+            return found
+        reason = "it holds no numbers"
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        reason = one_reason(error)
+    here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    raise ValueError(f"--device {shown(name)} cannot be used; choose auto or one of {', '.join(here)} ({reason[:80]}).")
+
+
+def numbers(text: str, what: str) -> list[int]:
+    """Whole numbers with commas, each at least 1.
+
+    Raises
+    ------
+    ValueError
+        Something else; the message names the option.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch(r"[0-9]{1,10}", part) and 1 <= int(part) <= MOST for part in parts):
+        raise ValueError(f"--{what} {shown(text)} is no list of whole numbers from 1 to {MOST} such as 576,2304.")
+    return [int(part) for part in parts]
 
 
 def read_image(path: Path) -> Image:
