@@ -44,7 +44,7 @@ def run(
     simple: Annotated[bool, typer.Option("--simple", help="The base's simple class, as --force_simple.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     batch: Annotated[
-        int, typer.Option(min=1, max=values.MOST, help="Questions per batch; most bases take 1 only.")
+        int, typer.Option(min=1, max=values.MOST, help="Questions per batch; most bases take 1.")
     ] = 1,
     resume: Annotated[bool, typer.Option(help="Use what an earlier run with the same arguments finished.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
