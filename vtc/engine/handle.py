@@ -16,7 +16,7 @@ from torch import nn
 from vtc.adapters import Adapter
 
 from ..config import Config
-from ..core.budget import Keep, check_keep
+from ..core.budget import Keep
 from ..core.frame_scores import FrameScores, plain_scores
 from ..core.stage import ModelFacts
 from ..methods.base import Method
