@@ -73,8 +73,10 @@ def load_embedded(name: str) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    model = AutoModelForImageTextToText.from_pretrained(entry.path, dtype=torch.float32)
-    return model.eval(), AutoProcessor.from_pretrained(entry.path)
+    from vtc.pretrained import from_pretrained
+
+    model = from_pretrained(AutoModelForImageTextToText, entry.path, dtype=torch.float32)
+    return model.eval(), from_pretrained(AutoProcessor, entry.path)
 
 
 def sample(name: str, family: str = "attribute") -> tuple[Image, str, str | None]:

@@ -133,6 +133,10 @@ def patched(model: nn.Module, method: Choice = "auto", keep: Keep | None = None,
         handle.remove()
 
 
+AUTO_CHOICES = ("vtc-cls", "pool")
+"""What :func:`auto` chooses from."""
+
+
 def auto(facts: ModelFacts) -> tuple[str, str]:
     """Choose a method for a model: its name and a one-line reason."""
     if facts.vision_layers and facts.has_class_token:

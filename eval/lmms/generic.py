@@ -10,6 +10,9 @@ from lmms_eval.api.model import lmms
 from lmms_eval.protocol import ChatMessages
 from tqdm import tqdm
 
+from vtc.core.fields import fit
+from vtc.pretrained import from_pretrained
+
 DEFAULTS = {"max_new_tokens": 128, "num_beams": 1}
 
 
@@ -55,9 +58,10 @@ class Generic(lmms):
         self.accelerator = Accelerator()
         spread = self.accelerator.num_processes > 1 and device.startswith("cuda")
         self.device = torch.device(f"cuda:{self.accelerator.local_process_index}" if spread else device)
-        passed = {"revision": revision, "trust_remote_code": trust_remote_code}
+        passed = {"revision": revision, "trust_remote_code": fit("trust_remote_code", trust_remote_code, bool)}
         kind = dtype if dtype == "auto" else getattr(torch, dtype)
-        self._model = AutoModelForImageTextToText.from_pretrained(
+        self._model = from_pretrained(
+            AutoModelForImageTextToText,
             pretrained,
             dtype=kind,
             attn_implementation=attn_implementation,
@@ -66,7 +70,7 @@ class Generic(lmms):
         ).eval()
         if spread or device_map in ("", "cpu"):
             self._model.to(self.device)
-        self.processor = AutoProcessor.from_pretrained(pretrained, **passed)
+        self.processor = from_pretrained(AutoProcessor, pretrained, **passed)
         self.batch_size, self.max_frames = int(batch_size), max_frames
 
     @property

@@ -17,7 +17,7 @@ import vtc
 from vtc import adapters, methods
 
 EXAMPLE = Path(__file__).parents[1] / "third_party"
-CACHES = [adapters.list_adapters, methods._plugins, methods.method_class]
+CACHES = [adapters.list_adapters, methods._plugins, methods._class]
 
 
 @pytest.fixture

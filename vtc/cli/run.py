@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vtc.files import file_to_write
+
 from . import values
 from .output import print_json, print_table
 
@@ -35,7 +37,7 @@ def run(
     method: Annotated[str, typer.Option(help="See `vtc methods`.")] = "auto",
     keep: Annotated[str | None, typer.Option(help="Share (0.25) or tokens per image (16).")] = None,
     option: Annotated[list[str] | None, typer.Option(help="Hyperparameter, name=value; repeatable.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1)] = 32,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=values.MOST)] = 32,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for pictures and report.json.")] = Path("out"),
@@ -45,9 +47,10 @@ def run(
     Without --model an embedded model is used; without --image and --question a bundled picture and question.
     """
     strength = None if keep is None else values.parse_keep(keep)
-    options = values.parse_options(option or [])
+    options = values.parse_options(option or [], method)
     values.check_method(method, strength, options)
     job = _make_job(model, image or [], question)
+    report = file_to_write(out / "report.json", "report")
 
     from vtc.chat import ask
 
@@ -62,7 +65,7 @@ def run(
     stem = f"{_file_stem(loaded.name)}_{cut.method}"
     pictures = write_pictures(out, stem, loaded.processor, job.images, cut.records)
     result = _result(loaded, job, plain, cut, options, pictures)
-    (out / "report.json").write_text(json.dumps(result, indent=2))
+    report.write_text(json.dumps(result, indent=2))
     if as_json:
         print_json(result)
     else:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vtc.files import file_to_write
+
 from . import values
 from .output import print_json
 from .run import DEFAULT_MODEL
@@ -36,6 +38,7 @@ def viz(
         raise ValueError(f"mode={mode!r} is not allowed; choose one of {', '.join(MODES)}.")
     strength = values.parse_keep(keep)
     names = _names(methods, strength)
+    file = _ready(out)
     bundled, text, _ = sample(model)
     picture = bundled if image is None else values.read_image(image)
 
@@ -43,7 +46,7 @@ def viz(
 
     loaded = load(model, device)
     records, skipped = _records(loaded, names, strength, picture, question or text, mode, len(names) > 1)
-    _draw(loaded, picture, records, mode).save(_ready(out))
+    _draw(loaded, picture, records, mode).save(file)
     result = {
         "model": loaded.name,
         "mode": mode,
@@ -112,5 +115,4 @@ def _ready(path: Path) -> Path:
     known = pillow.registered_extensions()
     if path.suffix.lower() not in known:
         raise ValueError(f"'{path.name}' does not end like a picture, such as .png, .jpg or .webp.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+    return file_to_write(path, "picture")

@@ -9,6 +9,8 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import torch
 from torch import Tensor
 
+from .words import shown
+
 FrameScores: TypeAlias = str | Tensor | Sequence[float] | Sequence[Tensor | Sequence[float]]
 """``"uniform"``, one vector ``[T]``, or a list with one vector per clip of the batch."""
 
@@ -56,9 +58,9 @@ def checked_scores(scores: Any, where: str = "frame_scores") -> Tensor:
     """
     try:
         values = torch.as_tensor(scores, dtype=torch.float64).detach().cpu()
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise TypeError(
-            f"{where} is a {type(scores).__name__} that is no vector of numbers ({error}); pass one score per "
+            f"{where}={shown(scores)} is a {type(scores).__name__} that is no vector of numbers; pass one score per "
             "frame: a list of floats or a tensor [T]."
         ) from error
     if values.ndim != 1:
@@ -85,10 +87,27 @@ def plain_scores(scores: Any) -> Any:
     if scores is None or (isinstance(scores, str) and scores == "uniform"):
         return scores
     if isinstance(scores, str):
-        raise ValueError(f"frame_scores={scores!r} is not known; the only word is 'uniform', else pass numbers.")
+        raise ValueError(f"frame_scores={shown(scores)} is not known; the only word is 'uniform', else pass numbers.")
     if isinstance(scores, (list, tuple)) and len(scores) and not any(_is_number(s) for s in scores):
         return [checked_scores(s, f"frame_scores[{i}]").tolist() for i, s in enumerate(scores)]
     return checked_scores(scores).tolist()
+
+
+def plain_scorer(scorer: Any) -> Any:
+    """Scorer as it came: None, ``"self"``, a pair (model, processor), or something to call.
+
+    Raises
+    ------
+    TypeError
+        Something else.
+    """
+    pair = isinstance(scorer, tuple) and len(scorer) == 2
+    if scorer is None or pair or callable(scorer) or (isinstance(scorer, str) and scorer == "self"):
+        return scorer
+    raise TypeError(
+        f"scorer={shown(scorer)} is not allowed; pass 'self', a pair (model, processor), or a function "
+        "scorer(handle, inputs)."
+    )
 
 
 def _is_number(value: Any) -> bool:

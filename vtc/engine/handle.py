@@ -16,7 +16,7 @@ from torch import nn
 from vtc.adapters import Adapter
 
 from ..config import Config
-from ..core.budget import Keep, check_keep
+from ..core.budget import Keep
 from ..core.frame_scores import FrameScores, plain_scores
 from ..core.stage import ModelFacts
 from ..methods.base import Method
@@ -296,7 +296,7 @@ class Handle(Remembering):
         if len(self.methods) > 1:
             names = ", ".join(m.name for m in self.methods)
             raise ValueError(f"Several methods are at work ({names}): set handle.methods[i].keep on the one you mean.")
-        self.methods[0].keep = check_keep(value)
+        self.methods[0].keep = value  # checked by the method itself
 
     @property
     def config(self) -> Config:
