@@ -7,6 +7,10 @@ MAX_PIXELS = 50_000_000
 """Larger pictures are refused before they are decoded."""
 MAX_SIDE = 2048
 """Larger pictures are scaled down."""
+MAX_MEMORY = 2 << 30
+"""Bytes of the process that reads an upload."""
+READ_SECONDS = 30
+"""Time it has."""
 MAX_SECONDS = 60
 FRAMES = 8
 FRAME_SIDE = 768
