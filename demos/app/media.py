@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from vtc.viz import seen
 
 from .limits import FRAME_SIDE, FRAMES, MAX_MEMORY, MAX_PIXELS, MAX_SECONDS, MAX_SIDE, READ_SECONDS
 
-_SPREAD = Spread(FRAMES, repeat=False)
+_SPREAD = Spread(FRAMES, repeat=False, ends=False)
 
 
 @dataclass(frozen=True, eq=False)  # gradio hashes what a State holds; pictures have no hash
@@ -67,7 +67,7 @@ def read_video(path: str | Path, count: int = FRAMES) -> list[Image.Image]:
     ValueError
         Not a video, a broken one, or one that is too long.
     """
-    return read_film(path, Spread(count, repeat=False), FRAME_SIDE, _limits()).frames
+    return read_film(path, replace(_SPREAD, count=count), FRAME_SIDE, _limits()).frames
 
 
 def _limits() -> Limits:

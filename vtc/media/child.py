@@ -27,7 +27,11 @@ _FORMATS: dict[Noun, str] = {
     "video": f"Use {_VIDEOS}",
     "picture or video": f"Use {_PICTURES} for a picture, and {_VIDEOS} for a video",
 }
-_NONE: dict[Noun, str] = {"picture": "not an image", "video": "no video", "picture or video": "neither"}
+_WHY: dict[Noun, str] = {
+    "picture": "it is broken, or not an image at all",
+    "video": "it is damaged, or no video at all",
+    "picture or video": "it is broken, or neither of them",
+}
 # the modules this process finds, whatever folder or notebook it was started from; nothing of its main module is run
 _START = "import os, sys; sys.path[:] = sys.argv.pop(1).split(os.pathsep); from vtc.media.worker import main; main()"
 _LONGEST_ANSWER = 1 << 24
@@ -140,5 +144,5 @@ def _failure(path: Path, noun: Noun, answer: dict[str, Any], limits: Limits) -> 
         )
     reason = str(answer["reason"]).replace(str(path.resolve()), path.name)
     return ValueError(
-        f"{path.name!r} cannot be read as a {noun} ({reason}): it is damaged, or {_NONE[noun]} at all. {_FORMATS[noun]}."
+        f"{path.name!r} cannot be read as a {noun} ({reason}): {_WHY[noun]}. {_FORMATS[noun]}."
     )

@@ -57,7 +57,7 @@ FILM = Limits(pixels=36_000_000, file_bytes=None, seconds=600.0)
 
 @dataclass(frozen=True)
 class Spread:
-    """Frames spread evenly over a film, from the first to the last.
+    """Frames spread evenly over a film.
 
     Parameters
     ----------
@@ -67,6 +67,8 @@ class Spread:
         See :func:`vtc.video.frame_count`.
     repeat : bool
         Repeat frames of a film that has fewer of them, rather than return fewer.
+    ends : bool
+        From the first frame to the last; False: the first frame of each of ``count`` equal parts.
     """
 
     count: int | None = None
@@ -74,6 +76,7 @@ class Spread:
     extra: int = 64
     cap: bool = True
     repeat: bool = True
+    ends: bool = True
 
     def check(self) -> None:
         """Raise a ValueError for a number out of range, before any file is opened."""
@@ -97,8 +100,8 @@ class Spread:
         """Numbers of the wanted frames of ``total``."""
         from vtc.video.sampling import sample_indices
 
-        wanted = self.wanted(duration)
-        return sample_indices(total, wanted if self.repeat else min(wanted, total))
+        wanted = self.wanted(duration) if self.repeat else min(self.wanted(duration), total)
+        return sample_indices(total, wanted) if self.ends else [-(-i * total // wanted) for i in range(wanted)]
 
 
 @dataclass(frozen=True)
