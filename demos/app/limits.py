@@ -5,6 +5,8 @@ from __future__ import annotations
 MAX_FILE = "20mb"
 MAX_PIXELS = 50_000_000
 """Larger pictures are refused before they are decoded."""
+MAX_FRAME_PIXELS = 4096 * 2304
+"""So are films with larger frames."""
 MAX_SIDE = 2048
 """Larger pictures are scaled down."""
 MAX_MEMORY = 2 << 30

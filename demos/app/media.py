@@ -12,7 +12,7 @@ from PIL import Image
 from vtc.media import Film, Limits, Spread, read_film, read_media
 from vtc.viz import seen
 
-from .limits import FRAME_SIDE, FRAMES, MAX_MEMORY, MAX_PIXELS, MAX_SECONDS, MAX_SIDE, READ_SECONDS
+from .limits import FRAME_SIDE, FRAMES, MAX_FRAME_PIXELS, MAX_MEMORY, MAX_PIXELS, MAX_SECONDS, MAX_SIDE, READ_SECONDS
 
 _SPREAD = Spread(FRAMES, repeat=False, ends=False)
 
@@ -50,7 +50,7 @@ def read_upload(path: str | Path) -> Media:
     ValueError
         Neither a picture nor a video, a broken one, or one beyond the limits.
     """
-    found = read_media(path, _SPREAD, MAX_SIDE, _limits())
+    found = read_media(path, _SPREAD, MAX_SIDE, _limits(MAX_PIXELS), _limits(MAX_FRAME_PIXELS))
     name = Path(path).name
     if isinstance(found, Film):
         return Media("video", tuple(_small(frame) for frame in found.frames), name)
@@ -67,11 +67,11 @@ def read_video(path: str | Path, count: int = FRAMES) -> list[Image.Image]:
     ValueError
         Not a video, a broken one, or one that is too long.
     """
-    return read_film(path, replace(_SPREAD, count=count), FRAME_SIDE, _limits()).frames
+    return read_film(path, replace(_SPREAD, count=count), FRAME_SIDE, _limits(MAX_FRAME_PIXELS)).frames
 
 
-def _limits() -> Limits:
-    return Limits(pixels=MAX_PIXELS, memory=MAX_MEMORY, seconds=READ_SECONDS, length=MAX_SECONDS)
+def _limits(pixels: int) -> Limits:
+    return Limits(pixels, memory=MAX_MEMORY, seconds=READ_SECONDS, length=MAX_SECONDS)
 
 
 def _small(frame: Image.Image) -> Image.Image:

@@ -143,6 +143,4 @@ def _failure(path: Path, noun: Noun, answer: dict[str, Any], limits: Limits) -> 
             "Scale it down first."
         )
     reason = str(answer["reason"]).replace(str(path.resolve()), path.name)
-    return ValueError(
-        f"{path.name!r} cannot be read as a {noun} ({reason}): {_WHY[noun]}. {_FORMATS[noun]}."
-    )
+    return ValueError(f"{path.name!r} cannot be read as a {noun} ({reason}): {_WHY[noun]}. {_FORMATS[noun]}.")

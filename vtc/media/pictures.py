@@ -58,9 +58,7 @@ def load_frames(
 def check_size(size: tuple[int, int], most: int) -> None:
     """Refuse a picture or frame with too many pixels."""
     if size[0] * size[1] > most:
-        raise Refused(
-            f"It has {size[0]} x {size[1]} pixels; at most {most / 10**6:.3g} million are taken. Scale it down first."
-        )
+        raise Refused(f"It has {size[0]} x {size[1]} pixels; at most {most:,} pixels are taken. Scale it down first.")
 
 
 def check_length(seconds: float, limits: Limits) -> None:

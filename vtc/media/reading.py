@@ -124,7 +124,11 @@ def read_film(
 
 
 def read_media(
-    path: str | Path, spread: Spread | None = None, side: int | None = None, limits: Limits | None = None
+    path: str | Path,
+    spread: Spread | None = None,
+    side: int | None = None,
+    picture: Limits | None = None,
+    film: Limits | None = None,
 ) -> Image | Film:
     """Read a picture, or a film where the file holds one (an animated picture is one), told by content.
 
@@ -132,8 +136,9 @@ def read_media(
     ----------
     path, spread, side
         See :func:`read_film`.
-    limits : Limits or None
-        :data:`vtc.media.PICTURE` or :data:`vtc.media.FILM` if left out.
+    picture, film : Limits or None
+        For pictures, animated ones too, and for films; :data:`vtc.media.PICTURE` and :data:`vtc.media.FILM` if left
+        out.
 
     Raises
     ------
@@ -144,11 +149,11 @@ def read_media(
     spread = spread or Spread()
     spread.check()
     path = _regular(path, "picture or video")
-    picture = _format(path) is not None
-    noun: Noun = "picture" if picture else "video" if path.suffix.lower() in _FILMS else "picture or video"
-    found = limits or (defaults.PICTURE if picture else defaults.FILM)
-    _check_bytes(path, found, noun)
-    answer, frames = decode(path, noun, Job("any" if picture else "film", picture, side, spread), found)
+    by_pillow = _format(path) is not None
+    noun: Noun = "picture" if by_pillow else "video" if path.suffix.lower() in _FILMS else "picture or video"
+    limits = (picture or defaults.PICTURE) if by_pillow else (film or defaults.FILM)
+    _check_bytes(path, limits, noun)
+    answer, frames = decode(path, noun, Job("any" if by_pillow else "film", by_pillow, side, spread), limits)
     return frames[0] if answer["indices"] is None else _film(answer, frames)
 
 
