@@ -27,7 +27,7 @@ _FORMATS: dict[Noun, str] = {
     "video": f"Use {_VIDEOS}",
     "picture or video": f"Use {_PICTURES} for a picture, and {_VIDEOS} for a video",
 }
-_WHY: dict[Noun, str] = {
+WHY: dict[Noun, str] = {
     "picture": "it is broken, or not an image at all",
     "video": "it is damaged, or no video at all",
     "picture or video": "it is broken, or neither of them",
@@ -143,4 +143,4 @@ def _failure(path: Path, noun: Noun, answer: dict[str, Any], limits: Limits) -> 
             "Scale it down first."
         )
     reason = str(answer["reason"]).replace(str(path.resolve()), path.name)
-    return ValueError(f"{path.name!r} cannot be read as a {noun} ({reason}): {_WHY[noun]}. {_FORMATS[noun]}.")
+    return ValueError(f"{path.name!r} cannot be read as a {noun} ({reason}): {WHY[noun]}. {_FORMATS[noun]}.")

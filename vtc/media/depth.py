@@ -31,22 +31,21 @@ def as_rgb(image: Image) -> Image:
     Raises
     ------
     ValueError
-        Values whose range cannot be told, NaN or infinite ones, or a mode Pillow cannot convert.
+        Values whose range cannot be told, NaN or infinite ones.
     """
     image = eight_bit(image)
+    if image.mode == "La":  # Pillow converts it to nothing else
+        image = image.convert("LA")
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    if image.mode in ("PA", "La", "RGBa") or image.has_transparency_data:
+    if image.mode in ("PA", "RGBa") or image.has_transparency_data:
         from PIL import Image as pillow
 
         image = image.convert("RGBA")
         paper = pillow.new("RGBA", image.size, "white")
         paper.alpha_composite(image)
         image = paper
-    try:
-        return image.convert("RGB")
-    except ValueError:
-        raise Refused(f"The picture is of mode {image.mode!r}, which is not converted: {_ADVICE}.") from None
+    return image.convert("RGB")
 
 
 def upright(image: Image) -> Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,10 +85,13 @@ def scaled(image: Image, side: int | None) -> Image:
     return image
 
 
-def _open(path: Path) -> Any:
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
     from PIL import Image as pillow
 
-    return pillow.open(path, formats=FORMATS)
+    # given a path, Pillow maps uncompressed TIFFs into memory, and mixes up the rows of those that lie on their side
+    with path.open("rb") as file, pillow.open(file, formats=FORMATS) as image:
+        yield image
 
 
 def _passed(path: Path, limits: Limits) -> Iterator[Image]:

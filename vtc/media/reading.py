@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import limits as defaults
-from .child import Job, Noun, decode
-from .limits import ANIMATED, Limits, Spread
+from .child import WHY, Noun, decode
+from .limits import ANIMATED, Job, Limits, Spread
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -149,10 +149,13 @@ def read_media(
     spread = spread or Spread()
     spread.check()
     path = _regular(path, "picture or video")
+    noun: Noun = "video" if path.suffix.lower() in _FILMS else "picture or video"
+    _check_bytes(path, film or defaults.FILM, noun)
     by_pillow = _format(path) is not None
-    noun: Noun = "picture" if by_pillow else "video" if path.suffix.lower() in _FILMS else "picture or video"
     limits = (picture or defaults.PICTURE) if by_pillow else (film or defaults.FILM)
-    _check_bytes(path, limits, noun)
+    if by_pillow:
+        noun = "picture"
+        _check_bytes(path, limits, noun)
     answer, frames = decode(path, noun, Job("any" if by_pillow else "film", by_pillow, side, spread), limits)
     return frames[0] if answer["indices"] is None else _film(answer, frames)
 
@@ -182,7 +185,7 @@ def _regular(path: str | Path, noun: Noun) -> Path:
 def _check_bytes(path: Path, limits: Limits, noun: Noun) -> None:
     size = path.stat().st_size
     if size == 0:
-        raise ValueError(f"{path.name!r} cannot be read as a {noun} (the file is empty): it is damaged, or no {noun}.")
+        raise ValueError(f"{path.name!r} cannot be read as a {noun} (the file is empty): {WHY[noun]}.")
     if limits.file_bytes is not None and size > limits.file_bytes:
         raise ValueError(
             f"{path.name!r} has {size / 2**20:.4g} MiB; at most {limits.file_bytes / 2**20:.4g} are taken. Scale it "
