@@ -60,12 +60,7 @@ def _file(path: Path) -> Path:
 
 def prepare(processor: Any, samples: list[tuple[Path, str]], device: Any = "cpu") -> list[dict[str, Tensor]]:
     """Turn samples into inputs of one prompt each, by the processor's chat template."""
-    from PIL import Image
-
     from vtc.chat import build_inputs
+    from vtc.media import read_picture
 
-    inputs = []
-    for path, question in samples:
-        with Image.open(path) as image:
-            inputs.append(build_inputs(processor, [([image.convert("RGB")], question)], device))
-    return inputs
+    return [build_inputs(processor, [([read_picture(path)], question)], device) for path, question in samples]

@@ -16,8 +16,14 @@ MAX_SESSIONS = 64
 """Sessions whose picture and choices are remembered; the oldest go first."""
 MAX_PIXELS = 50_000_000
 """Larger pictures are refused before they are decoded."""
+MAX_FRAME_PIXELS = 4096 * 2304
+"""So are films with larger frames."""
 MAX_SIDE = 2048
 """Larger pictures are scaled down."""
+MAX_MEMORY = 2 << 30
+"""Bytes of the process that reads an upload."""
+READ_SECONDS = 30
+"""Time it has."""
 MAX_SECONDS = 60
 FRAMES = 8
 FRAME_SIDE = 768

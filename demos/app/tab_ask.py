@@ -73,10 +73,9 @@ def _take_upload(path: object) -> tuple[Any, Any, None]:
 
 
 def _preview(media: Media) -> str:
-    from vtc.viz.geometry import enlarged
-    from vtc.viz.sheet import lay_out
+    from vtc.viz.sheet import shown
 
-    return stored(enlarged(media.frames[0]) if media.kind == "image" else lay_out(media.frames, 4))
+    return stored(shown(media.frames))
 
 
 def build_answers() -> dict[str, Any]:

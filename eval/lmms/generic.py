@@ -11,6 +11,7 @@ from lmms_eval.protocol import ChatMessages
 from tqdm import tqdm
 
 from vtc.core.fields import fit
+from vtc.media import Spread, eight_bit, read_film
 from vtc.pretrained import from_pretrained
 
 DEFAULTS = {"max_new_tokens": 128, "num_beams": 1}
@@ -104,7 +105,8 @@ class Generic(lmms):
         for _, to_messages, _, doc_id, task, part in batch:
             messages = ChatMessages(messages=to_messages(self.task_dict[task][part][doc_id]))
             pictures, clips, _ = messages.extract_media()
-            images += [picture.convert("RGB") for picture in pictures]
+            # alpha is dropped as in lmms-eval's own classes, so that answers stay comparable
+            images += [eight_bit(picture).convert("RGB") for picture in pictures]
             videos += [read_video(clip, self.max_frames) for clip in clips]
             prompts.append(self._prompt(messages))
         inputs = self.processor(
@@ -168,9 +170,7 @@ def _video_arguments(videos: list[tuple[Any, float]]) -> dict[str, Any]:
 
 def read_video(path: str, most: int) -> tuple[Any, float]:
     """Evenly spread frames of a video file, uint8 [T, H, W, 3], and how many of them make a second."""
-    from decord import VideoReader, cpu
+    import numpy as np
 
-    reader = VideoReader(path, ctx=cpu(0))
-    count = min(most, len(reader))
-    frames = reader.get_batch([round(i * (len(reader) - 1) / max(1, count - 1)) for i in range(count)]).asnumpy()
-    return frames, reader.get_avg_fps() * count / len(reader)
+    film = read_film(path, Spread(int(most), repeat=False))
+    return np.stack([np.asarray(frame) for frame in film.frames]), film.fps * len(film.frames) / film.total

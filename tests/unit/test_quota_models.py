@@ -1,7 +1,7 @@
 """QuoTA inside tiny models, against the stock model fed with resampled features by hand."""
 
-import copy
 import contextvars
+import copy
 import threading
 from functools import partial
 

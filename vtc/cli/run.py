@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vtc.files import file_to_write
+from vtc.media.limits import DRAWING_SIDE, LEAST_DRAWING_SIDE
 
 from . import values
 from .output import print_json, print_table
@@ -41,6 +42,7 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for pictures and report.json.")] = Path("out"),
+    side: Annotated[int, typer.Option(min=LEAST_DRAWING_SIDE, help="Longest side of pictures.")] = DRAWING_SIDE,
 ) -> None:
     """Answer a question with and without compression, and show what was kept.
 
@@ -63,7 +65,7 @@ def run(
         loaded.model, loaded.processor, job.images, job.question, method, strength, max_new_tokens, options
     )
     stem = f"{_file_stem(loaded.name)}_{cut.method}"
-    pictures = write_pictures(out, stem, loaded.processor, job.images, cut.records)
+    pictures = write_pictures(out, stem, loaded.processor, job.images, cut.records, side)
     result = _result(loaded, job, plain, cut, options, pictures)
     report.write_text(json.dumps(result, indent=2))
     if as_json:

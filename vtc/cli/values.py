@@ -145,26 +145,20 @@ def numbers(text: str, what: str) -> list[int]:
 
 
 def read_image(path: Path) -> Image:
-    """Open an image file as RGB, turned upright.
+    """Read an image file as RGB, turned upright; see :func:`vtc.media.read_picture`.
 
     Raises
     ------
     FileNotFoundError
         No such file.
     ValueError
-        Not an image, or a broken one.
+        Not an image, a broken one, or one that is too large.
     """
-    from PIL import Image as pillow
-    from PIL import ImageOps
+    from vtc.media import read_picture
 
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"Image file '{path}' does not exist." if not path.exists() else f"'{path}' is no file."
-        )
-    try:
-        return ImageOps.exif_transpose(pillow.open(path)).convert("RGB")
-    except OSError as error:
-        raise ValueError(f"'{path}' is not an image that can be read ({one_reason(error)}).") from None
+    if not path.exists():
+        raise FileNotFoundError(f"Image file '{path}' does not exist.")
+    return read_picture(path)
 
 
 def one_reason(error: BaseException) -> str:

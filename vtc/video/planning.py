@@ -143,7 +143,7 @@ def plan(
     budget, grid, exponent
         Where a grid is given, see :meth:`Plan.assign`.
     **sampling
-        ``base``, ``extra``, ``cap``, ``count`` of :func:`vtc.video.read_video`.
+        ``base``, ``extra``, ``cap``, ``count``, ``side``, ``limits`` of :func:`vtc.video.read_video`.
 
     Returns
     -------
