@@ -20,7 +20,8 @@ from .quiet import undisturbed
 from .setups import Acting, Setup, Talking
 from .verdict import Finding, Verdict
 
-_POLICY = "pi0"
+POLICY = "pi0"
+"""Family that acts instead of talking."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def _setups(what: Any) -> tuple[str, str, list[tuple[str, Any]]]:
         from importlib.metadata import version
 
         return what, f"Needs transformers >= {too_old()[what]}, found {version('transformers')}.", []
-    if what == _POLICY:
+    if what == POLICY:
         return what, "", [(what, lambda: Acting(what, what, build_pi0()))]
     made = [(case.name, (lambda case=case: Talking(case))) for case in cases_of(what)]
     return what, "" if made else "An installed package brings this family, and vtc has no tiny model of it.", made

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
-from ..version import __version__
+from ..version import versions as current_versions
 
 Outcome = Literal["holds", "differs", "refused"]
 _WORST: tuple[Outcome, ...] = ("differs", "refused", "holds")
@@ -51,10 +49,6 @@ class Finding:
         return f"{self.obligation} {self.outcome} on {self.setup}, {self.method}{size}{why}"
 
 
-def _versions() -> dict[str, str]:
-    return {"vtc": __version__, "torch": torch.__version__, "transformers": version("transformers")}
-
-
 @dataclass(frozen=True)
 class Verdict:
     """All findings on a family.
@@ -73,7 +67,7 @@ class Verdict:
     family: str
     findings: list[Finding]
     seconds: float = 0.0
-    versions: dict[str, str] = field(default_factory=_versions)
+    versions: dict[str, str] = field(default_factory=current_versions)
     note: str = ""
 
     @property
