@@ -66,8 +66,8 @@ def patch(
     Raises
     ------
     ImportError
-        The installed transformers is too old for vtc or for this family, of an untested major version, or newer than the
-        tested ones and :func:`vtc.proof.ensure` finds that vtc is not right on it.
+        The installed transformers is too old for vtc or for this family, of an untested major version, or newer than
+        the tested ones and :func:`vtc.proof.ensure` finds that vtc is not right on it.
     TypeError
         Not a vision-language model, or an unknown hyperparameter.
     ValueError

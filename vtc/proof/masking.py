@@ -174,7 +174,7 @@ def shortened_logits(model: Any, inputs: Inputs, record: Any, new: Tensor) -> Te
 
 
 def extended(model: Any, inputs: Inputs, new: Tensor) -> Inputs:
-    """Inputs of one forward over the prompt and ``new`` [B, T] but its last token, with positions as in ``generate``."""
+    """Inputs of one forward over the prompt and ``new`` [B, T] but its last token; positions as in ``generate``."""
     steps, first = new.shape[1] - 1, _first(model)
     full = dict(inputs)
     full["input_ids"] = torch.cat([inputs["input_ids"], new[:, :steps]], 1)

@@ -59,7 +59,7 @@ def patched(setup: Setup, method: Method, keep: float | None = None) -> Iterator
 
 
 def identical(setup: Setup, method: Method) -> float:
-    """Return how far keep=1 is from the unpatched model: logits of a forward, new tokens and their logits, bit by bit."""
+    """Return how far keep=1 is from the unpatched model, bit by bit: logits of a forward, new tokens, their logits."""
     plain, logits = setup.plain, setup.forward(setup.batch)
     with patched(setup, method, keep=1.0) as handle:
         again = setup.run(setup.batch)

@@ -80,7 +80,8 @@ def _chosen(obligations: Sequence[str] | None) -> list[str]:
     names = list(OBLIGATIONS) if obligations is None else list(obligations)
     for name in names:
         if name not in OBLIGATIONS:
-            raise ValueError(f"Unknown obligation {name!r}.{_near(name, OBLIGATIONS)} Choose of {', '.join(OBLIGATIONS)}.")
+            hint = _near(name, OBLIGATIONS)
+            raise ValueError(f"Unknown obligation {name!r}.{hint} Choose of {', '.join(OBLIGATIONS)}.")
     if not names:
         raise ValueError(f"obligations=() proves nothing; choose of {', '.join(OBLIGATIONS)}.")
     return names

@@ -137,7 +137,8 @@ class Talking(Setup):
         if handle.facts.linear_layers:
             with handle.disabled():
                 return shortened_logits(self.model, self.batch, handle.last, ran.ids)
-        closing: bool | str = False if handle.facts.multimodal_rope else closes_up(handle.methods[0].stages(handle.facts))
+        stages = handle.methods[0].stages(handle.facts)
+        closing = not handle.facts.multimodal_rope and closes_up(stages)
         with handle.disabled():
             return masked_logits(self.model, self.batch, handle.last, ran.ids, closing)
 

@@ -60,7 +60,7 @@ def shrunk(config: Any) -> Case:
     family = next((a.family for a in list_adapters() if kind in a.model_types), "")
     if not family:
         known = sorted({c.family for c in all_cases().values()})
-        raise ValueError(f"A config of model_type {kind!r} cannot be shrunk: no family of vtc. Known: {', '.join(known)}.")
+        raise ValueError(f"A config of {kind!r} cannot be shrunk: no family of vtc. Known: {', '.join(known)}.")
     try:
         case, tiny = _nearest(config, family)
         made = type(config).from_dict(_section(config.to_dict(), tiny.config.to_dict(), ""))
@@ -133,10 +133,11 @@ def _is_real(value: Any) -> bool:
 def _rope(mine: dict[str, Any], tiny: dict[str, Any]) -> dict[str, Any]:
     """Rotary parameters for heads of 8: sections and factors per frequency get as many entries as there are."""
     half = SIZES["head_dim"] // 2
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in mine.items():
         if isinstance(value, dict):
-            found[key] = _rope(value, tiny.get(key) if isinstance(tiny.get(key), dict) else {})
+            inner = tiny.get(key)
+            found[key] = _rope(value, inner if isinstance(inner, dict) else {})
         elif key == "mrope_section":
             found[key] = tiny.get(key, [1, 1, 2])
         else:

@@ -82,7 +82,7 @@ class Verdict:
         return [f for f in self.findings if f.outcome == "differs"]
 
     def outcomes(self) -> dict[str, dict[str, Any]]:
-        """Per obligation its worst outcome, largest difference, seconds, and the reasons of refusals and differences."""
+        """Per obligation its worst outcome, largest difference, seconds, and all reasons."""
         found = {}
         for name in dict.fromkeys(f.obligation for f in self.findings):
             mine = [f for f in self.findings if f.obligation == name]

@@ -98,7 +98,7 @@ def _llava() -> list[Case]:
 
 
 def _qwen2_5() -> list[Case]:
-    model = ("Qwen2_5_VL", QWEN2_5_VISION, rope_text())
+    model: tuple[Any, ...] = ("Qwen2_5_VL", QWEN2_5_VISION, rope_text())
     prompts = Prompts(partial(packed, 96), types=True, finish=video_seconds)
     return [
         case("qwen2_5_vl", GRIDS, prompts, *model, **MARKS),
@@ -118,7 +118,7 @@ def _gemma4() -> list[Case]:
 def _tiled() -> list[Case]:
     one, few = Prompts(partial(anyres, 9, -9)), Prompts(partial(anyres, 2, -9))
     frames = Prompts(partial(anyres, None, 9))
-    onevision: tuple[Any, ...] = ("LlavaOnevision", siglip, qwen2)
+    onevision: Any = ("LlavaOnevision", siglip, qwen2)
     shrunk = dict(FULL, vision_aspect_ratio="anyres_max_2")
     return [
         case("llava_next", TILED, Prompts(partial(anyres, None, 0)), "LlavaNext", clip, mistral, **ANYRES),
@@ -145,8 +145,8 @@ def _grids() -> list[Case]:
     one_id = Prompts(partial(packed, 96, frames=True, token=IMG), types=True)
     vision2 = dict(depth=4, embed_dim=32, hidden_size=32, num_heads=2, patch_size=4, mlp_ratio=2)
     moe, hybrid = rope_text(head_dim=8, **MOE), rope_text(head_dim=8, **SPATIAL, **LINEAR)
-    linear = ("Qwen3_5", grid_vision(num_position_embeddings=64), hybrid)
-    glm = ("Glm4v", grid_vision(image_size=32), rope_text(**SPATIAL))
+    linear: tuple[Any, ...] = ("Qwen3_5", grid_vision(num_position_embeddings=64), hybrid)
+    glm: tuple[Any, ...] = ("Glm4v", grid_vision(image_size=32), rope_text(**SPATIAL))
     sizes = Prompts(partial(packed, 48, sizes=True))
     return [
         case("qwen2_vl", MIXED, plain, "Qwen2VL", vision2, rope_text(), **MARKS),
@@ -163,7 +163,7 @@ def _others() -> list[Case]:
     one = dict(image_token_id=IMG)
     windows = partial(gemma_text, "gemma3", sliding_window=40, layer_types=HYBRID)
     gemma2 = partial(gemma_text, "gemma2", sliding_window=40)
-    projected = partial(siglip, projection_dim=32)
+    tower, wide = partial(siglip, projection_dim=32), dict(one, projection_dim=32)
     typed, prefix = Prompts(nine, finish=image_types), Prompts(whole, finish=prefix_types)
     crops = Prompts(nine, join=crops_per_sample)
     idefics: tuple[Any, ...] = (dict(VISION), llama)
@@ -172,8 +172,8 @@ def _others() -> list[Case]:
     return [
         case("internvl", PLAIN, Prompts(nine), "InternVL", internvit, qwen2, **one),
         case("gemma3", PLAIN, typed, "Gemma3", siglip, windows, **one, mm_tokens_per_image=9),
-        case("paligemma", PLAIN, prefix, "PaliGemma", projected, partial(gemma_text, "gemma"), **one, projection_dim=32),
-        case("paligemma2", PLAIN, prefix, "PaliGemma", projected, gemma2, **one, projection_dim=32),
+        case("paligemma", PLAIN, prefix, "PaliGemma", tower, partial(gemma_text, "gemma"), **wide),
+        case("paligemma2", PLAIN, prefix, "PaliGemma", tower, gemma2, **wide),
         case("mistral3", SIZED, Prompts(rows_of_breaks), "Mistral3", pixtral, mistral, **one, spatial_merge_size=2),
         case("idefics3", PLAIN, crops, "Idefics3", *idefics, **scaled),
         case("smolvlm", PLAIN, crops, "SmolVLM", *idefics, **scaled),

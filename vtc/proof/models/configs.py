@@ -28,7 +28,7 @@ QWEN2_5_VISION = dict(
     fullatt_block_indexes=[2, 5], tokens_per_second=2,
 )  # fmt: skip
 VL3_VISION = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=2, patch_size=4)
-MOE = dict(moe_intermediate_size=32, num_experts=4, num_experts_per_tok=2)
+MOE: dict[str, Any] = dict(moe_intermediate_size=32, num_experts=4, num_experts_per_tok=2)
 LINEAR: dict[str, Any] = dict(
     linear_key_head_dim=8,
     linear_value_head_dim=8,
@@ -36,9 +36,9 @@ LINEAR: dict[str, Any] = dict(
     linear_num_value_heads=4,
     layer_types=["linear_attention", "full_attention"] * 2,
 )
-ANYRES = dict(IDS, image_grid_pinpoints=PINPOINTS)
-POOLED = dict(ANYRES, spatial_pool_mode="average", spatial_pool_stride=2)
-FULL = dict(vision_feature_layer=-1, vision_feature_select_strategy="full")
+ANYRES: dict[str, Any] = dict(IDS, image_grid_pinpoints=PINPOINTS)
+POOLED: dict[str, Any] = dict(ANYRES, spatial_pool_mode="average", spatial_pool_stride=2)
+FULL: dict[str, Any] = dict(vision_feature_layer=-1, vision_feature_select_strategy="full")
 SPATIAL: dict[str, Any] = dict(rope={"partial_rotary_factor": 1.0})
 
 

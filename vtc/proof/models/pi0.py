@@ -50,7 +50,9 @@ def pi0_inputs(seed: int = 0, cameras: tuple[int, ...] = CAMERAS, words: tuple[i
     prompts = []
     for row, (count, length) in enumerate(zip(cameras, words, strict=True)):
         generator = torch.Generator().manual_seed(700 + row)
-        prompts.append([PLACEHOLDER] * (PATCHES * count) + torch.randint(1, 190, (length,), generator=generator).tolist())
+        prompts.append(
+            [PLACEHOLDER] * (PATCHES * count) + torch.randint(1, 190, (length,), generator=generator).tolist()
+        )
     width = max(map(len, prompts))
     return dict(
         input_ids=torch.tensor([p + [0] * (width - len(p)) for p in prompts]),
