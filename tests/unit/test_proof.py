@@ -202,6 +202,23 @@ def test_named_methods():
     assert {f.outcome for f in verdict.findings if f.obligation in ("identical", "batch", "kv")} == {"holds"}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("family", [installed(f) for f in ("llava", "qwen2_5_vl", "pi0")])
+def test_every_method_holds_or_is_refused(family):
+    verdict = prove(family, methods=vtc.list_methods())
+    assert verdict.holds, [str(f) for f in verdict.differing]
+    held = {f.method for f in verdict.findings if f.outcome == "holds" and f.obligation == "batch"}
+    assert held == set(vtc.list_methods())
+
+
+def test_a_method_that_waits_for_earlier_calls_is_refused():
+    from vtc.methods.vla_pruner import VLAPruner
+
+    verdict = prove(*FAST, methods=[VLAPruner(keep=0.5)], obligations=["masking", "cache"])
+    assert [f.outcome for f in verdict.findings] == ["refused"] * 2
+    assert "until it remembers" in verdict.findings[0].reason and "remembers calls" in verdict.findings[1].reason
+
+
 def test_a_method_object_is_left_as_it_was():
     method = Norms(keep=0.3, cuts=((2, 0.5),))
     assert prove(*FAST, methods=[method], obligations=["identical", "masking"]).holds
@@ -233,7 +250,7 @@ def test_bad_arguments_teach(arguments, error, text):
             vision_config=tf.CLIPVisionConfig(
                 hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, patch_size=14, image_size=336
             ),
-            text_config=tf.LlamaConfig(hidden_size=4096, num_hidden_layers=32, rope_parameters={"rope_type": "default"}),
+            text_config=tf.LlamaConfig(hidden_size=4096, num_hidden_layers=32),
             image_token_id=32000,
         ),
         tf.LlavaConfig(vision_config=tf.CLIPVisionConfig(), text_config=tf.MistralConfig(sliding_window=4096)),
@@ -256,7 +273,8 @@ def test_a_shrunk_config_keeps_what_does_not_count():
     text = tf.MistralConfig(
         sliding_window=4096, hidden_act="gelu", rms_norm_eps=1e-3, num_hidden_layers=40, rope_theta=5e5
     )
-    model = shrunk(tf.LlavaConfig(vision_config=tf.CLIPVisionConfig(), text_config=text, vision_feature_layer=-3)).build()
+    config = tf.LlavaConfig(vision_config=tf.CLIPVisionConfig(), text_config=text, vision_feature_layer=-3)
+    model = shrunk(config).build()
     found = model.config.text_config
     assert (found.model_type, found.hidden_act, found.rms_norm_eps) == ("mistral", "gelu", 1e-3)
     assert found.num_hidden_layers == 4 and 0 < found.sliding_window < 100 and found.hidden_size == 32

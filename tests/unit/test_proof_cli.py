@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -75,6 +76,13 @@ def test_a_crash_is_exit_status_1(monkeypatch):
     result = call("--prove", "--family", FAMILY, "--json", status=1)
     (verdict,) = json.loads(result.stdout)["proof"]["families"]
     assert verdict["obligations"]["masking"]["reasons"] == ["RuntimeError: no such kernel"]
+
+
+def test_an_engine_that_cannot_be_imported_is_exit_status_1(monkeypatch):
+    monkeypatch.setitem(sys.modules, "vtc.proof.proving", None)
+    result = call("--prove", "--json", status=1)
+    (verdict,) = json.loads(result.stdout)["proof"]["families"]
+    assert verdict["holds"] is False and "ModuleNotFoundError" in verdict["obligations"]["import"]["reasons"][0]
 
 
 def test_infinite_differences_are_json(monkeypatch):

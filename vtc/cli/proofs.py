@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from .errors import one_line
 from .output import print_table
 
 if TYPE_CHECKING:
@@ -17,12 +18,17 @@ def verdicts_on(family: str | None, model: str | None) -> list[Verdict]:
     """Prove one family, one model's config, or all families, one after another."""
     import torch
 
-    from vtc.adapters import list_models
-    from vtc.proof import prove
+    from vtc.proof import Finding, Verdict
 
     from .loading import be_quiet, load_config
 
     be_quiet()
+    try:
+        from vtc.adapters import list_models
+        from vtc.proof import prove
+    except Exception as error:  # a release whose names the engine does not know fails here already
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        return [Verdict(family or "all", [Finding("import", "vtc", "any", "differs", reason=reason)])]
     torch.set_num_threads(1)  # too small to gain from more threads, which only wait for one another
     if model is not None:
         return [prove(load_config(model))]

@@ -88,6 +88,8 @@ def cache(setup: Setup, method: Method) -> float:
             "it is no yardstick for the pruned one."
         )
     with patched(setup, method) as handle:
+        if method.feedback(handle.facts) is not None:
+            raise Refused(f"{method.name!r} remembers calls, and without a cache every token would count as one.")
         if any(isinstance(s.at, Decoder) and s.needs for s in method.stages(handle.facts)):
             raise Refused(
                 f"{method.name!r} ranks by the attention of the prompt's last rows, which move on with every token "
@@ -194,8 +196,10 @@ def _saw_images(handle: Any) -> Any:
 
 
 def _dropped(handle: Any) -> Any:
-    record = _saw_images(handle)
+    record, (method,) = _saw_images(handle), handle.methods
     if record.after >= record.before:
+        if method.feedback(handle.facts) is not None:
+            raise Refused(f"{method.name!r} keeps everything until it remembers earlier calls.")
         raise ValueError(f"Nothing was dropped of {record.before} visual tokens at keep={handle.methods[0].keep}.")
     return record
 

@@ -87,8 +87,12 @@ def _chosen(obligations: Sequence[str] | None) -> list[str]:
     return names
 
 
+# what these methods ask for, or wait for, by default: scores of frames, and the attention of earlier calls
+_OPTIONS: dict[str, dict[str, Any]] = {"quota": {"frame_scores": "uniform"}, "vla-pruner": {"warmup": "semantic"}}
+
+
 def _probe(method: str | Method) -> Probe:
-    made = make_method(method) if isinstance(method, str) else replace(method)
+    made = make_method(method, **_OPTIONS.get(method, {})) if isinstance(method, str) else replace(method)
     return Probe(made.name, made)
 
 

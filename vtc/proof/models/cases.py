@@ -118,13 +118,13 @@ def _gemma4() -> list[Case]:
 def _tiled() -> list[Case]:
     one, few = Prompts(partial(anyres, 9, -9)), Prompts(partial(anyres, 2, -9))
     frames = Prompts(partial(anyres, None, 9))
-    onevision: Any = ("LlavaOnevision", siglip, qwen2)
-    shrunk = dict(FULL, vision_aspect_ratio="anyres_max_2")
+    onevision = dict(ANYRES, **FULL)
+    shrunk = dict(onevision, vision_aspect_ratio="anyres_max_2")
     return [
         case("llava_next", TILED, Prompts(partial(anyres, None, 0)), "LlavaNext", clip, mistral, **ANYRES),
-        case("llava_onevision", TILED, one, *onevision, **ANYRES, **FULL),
-        case("llava_onevision-shrunk", TILED, few, *onevision, **ANYRES, **shrunk),
-        case("llava_onevision-video", CLIPS, one, *onevision, **ANYRES, **FULL),
+        case("llava_onevision", TILED, one, "LlavaOnevision", siglip, qwen2, **onevision),
+        case("llava_onevision-shrunk", TILED, few, "LlavaOnevision", siglip, qwen2, **shrunk),
+        case("llava_onevision-video", CLIPS, one, "LlavaOnevision", siglip, qwen2, **onevision),
         case("llava_next_video", TILED, frames, "LlavaNextVideo", clip, llama, **POOLED),
         case("llava_next_video-video", CLIPS, frames, "LlavaNextVideo", clip, llama, **POOLED),
     ]
