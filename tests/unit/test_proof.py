@@ -12,8 +12,9 @@ from vtc.adapters import list_adapters
 
 import vtc
 from vtc.engine import cache as engine_cache
-from vtc.engine import entrance
-from vtc.engine.decoder import DecoderEngine
+from vtc.engine import side_inputs
+from vtc.engine.decoder import DecoderSpan
+from vtc.engine.wrapping import Undo
 from vtc.proof import OBLIGATIONS, Verdict, prove
 from vtc.proof.models import all_cases, too_old
 from vtc.proof.models.parts import IMG
@@ -73,13 +74,13 @@ def test_what_a_family_refuses_is_not_passed(family, reason):
 
 def broken_mask(monkeypatch):
     """Padding of shortened rows counts as real."""
-    whole = entrance.columns_mask
-    monkeypatch.setattr(entrance, "columns_mask", lambda layer, past, new, *rest: whole(layer, past, None, *rest))
+    whole = side_inputs.columns_mask
+    monkeypatch.setattr(side_inputs, "columns_mask", lambda layer, past, new, *rest: whole(layer, past, None, *rest))
 
 
 def broken_positions(monkeypatch):
     """Kept tokens move up where their positions are to be kept."""
-    monkeypatch.setattr(entrance.Entrance, "rotary_pre", lambda self, module, args, kwargs: None)
+    monkeypatch.setattr("vtc.engine.decoder.true_positions", lambda *args: None)
 
 
 def broken_commit(monkeypatch):
@@ -89,13 +90,13 @@ def broken_commit(monkeypatch):
 
 def broken_identity(monkeypatch):
     """A last bit of the embeddings changes on the way."""
-    whole = DecoderEngine._prefill
+    whole = DecoderSpan._prefill
 
-    def prefill(self, call, kwargs):
-        kwargs["inputs_embeds"] = kwargs["inputs_embeds"] * (1 + 2**-22)
-        whole(self, call, kwargs)
+    def prefill(self, forward, given):
+        given["embeds"] = given["embeds"] * (1 + 2**-22)
+        whole(self, forward, given)
 
-    monkeypatch.setattr(DecoderEngine, "_prefill", prefill)
+    monkeypatch.setattr(DecoderSpan, "_prefill", prefill)
 
 
 def broken_batch(monkeypatch):
@@ -113,13 +114,13 @@ def broken_batch(monkeypatch):
 
 def broken_unpatch(monkeypatch):
     """One hook stays."""
-    whole = DecoderEngine.remove
+    whole = Undo.run
 
-    def remove(self):
-        self.handles.pop(0)
+    def run(self):
+        self.steps[:1] = []
         whole(self)
 
-    monkeypatch.setattr(DecoderEngine, "remove", remove)
+    monkeypatch.setattr(Undo, "run", run)
 
 
 def broken_bytes(monkeypatch):
@@ -130,7 +131,7 @@ def broken_bytes(monkeypatch):
 
 def broken_hooks(monkeypatch):
     """The decoder is never reached: nothing is pruned, and every bit is that of the plain model."""
-    monkeypatch.setattr(DecoderEngine, "_decoder_pre", lambda *args: None)
+    monkeypatch.setattr(DecoderSpan, "decode", lambda self, seat, args, kwargs: seat.original(*args, **kwargs))
 
 
 @pytest.mark.parametrize(
@@ -185,10 +186,10 @@ def test_a_model_that_cannot_be_built_is_a_difference(monkeypatch):
 def test_a_refusal_of_plain_pruning_is_a_difference(monkeypatch):
     """Every family can drop before its language model; a patch that will not is at fault."""
 
-    def refuse(stages, facts):
+    def refuse(*args):
         raise ValueError("Not today.")
 
-    monkeypatch.setattr("vtc.engine.handle.check_stages", refuse)
+    monkeypatch.setattr("vtc.patching.Handle", refuse)
     verdict = prove(*FAST, obligations=["masking"])
     assert not verdict.holds and "Not today." in verdict.differing[0].reason
 

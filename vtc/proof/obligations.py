@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -171,7 +171,9 @@ def state(model: Any) -> dict[str, Any]:
         where = name or type(model).__name__
         for kind in kinds:
             found[f"{kind} of {where}"] = [id(hook) for hook in getattr(module, kind).values()]
-        found[f"attributes of {where}"] = sorted(module.__dict__)
+        # methods that stand on the instance count by identity: one put over another would not show in the names
+        methods = {k: id(v) for k, v in module.__dict__.items() if callable(v) and not isinstance(v, nn.Module)}
+        found[f"attributes of {where}"] = (sorted(module.__dict__), methods)
         found[f"config of {where}"] = id(module.__dict__.get("config"))
         found[f"class of {where}"] = type(module)
     for table in (ALL_ATTENTION_FUNCTIONS, ALL_MASK_ATTENTION_FUNCTIONS):

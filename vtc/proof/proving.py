@@ -141,8 +141,8 @@ def _findings(named: tuple[str, Any], names: list[str], chosen: list[Probe] | No
 def _default(obligation: str, setup: Setup) -> list[Probe]:
     """Ways to prune for one obligation; those that read attention where a choice by it can be compared."""
     made = [Probe(name, method) for name, method in probes(setup.facts.decoder_layers).items()]
-    if setup.facts.multimodal_rope or obligation not in ("masking", "cache", "batch"):
-        made = [p for p in made if p.name != "renumbered"]  # M-RoPE positions are always kept
+    if setup.facts.keeps_positions or obligation not in ("masking", "cache", "batch"):
+        made = [p for p in made if p.name != "renumbered"]  # nothing closes up there, or it makes no difference
     if obligation in ("identical", "masking", "unpatch"):
         made += [Probe(name, make_method(name, keep=0.4), optional=True) for name in ("vtc-cls", "fastv")]
     return made

@@ -138,7 +138,7 @@ class Talking(Setup):
             with handle.disabled():
                 return shortened_logits(self.model, self.batch, handle.last, ran.ids)
         stages = handle.methods[0].stages(handle.facts)
-        closing = not handle.facts.multimodal_rope and closes_up(stages)
+        closing = not handle.facts.keeps_positions and closes_up(stages)
         with handle.disabled():
             return masked_logits(self.model, self.batch, handle.last, ran.ids, closing)
 
