@@ -17,6 +17,7 @@ from .core.budget import Keep
 from .core.stage import ModelFacts
 from .engine.handle import ATTRIBUTE, Handle
 from .methods import Method, make_method
+from .proof.ensuring import ensure
 
 log = logging.getLogger("vtc")
 Choice = str | Method | Config | Sequence[Method | str]
@@ -65,7 +66,8 @@ def patch(
     Raises
     ------
     ImportError
-        The installed transformers is too old for vtc or for this family, or of an untested major version.
+        The installed transformers is too old for vtc or for this family, of an untested major version, or newer than
+        the tested ones and :func:`vtc.proof.ensure` finds that vtc is not right on it.
     TypeError
         Not a vision-language model, or an unknown hyperparameter.
     ValueError
@@ -84,6 +86,7 @@ def patch(
         raise ImportError(f"Family {adapter.family!r} needs transformers >= {adapter.since}, found {found}.")
     if getattr(model.config, "is_encoder_decoder", False):
         raise TypeError(f"{type(model).__name__} has an encoder-decoder language model, which vtc does not support.")
+    ensure(adapter.family, model)
     methods, reason = _resolve(method, keep, options, adapter.facts(model))
     for m in methods if processor is not None else ():
         m.processor = processor

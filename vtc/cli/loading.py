@@ -63,6 +63,23 @@ def load(name: str, device: str = "auto") -> Loaded:
     return Loaded(_short(name), model.eval(), processor)
 
 
+def load_config(name: str) -> Any:
+    """Load the configuration of a model, as :func:`load` finds it, without its weights.
+
+    Raises
+    ------
+    OSError
+        It cannot be found or read.
+    """
+    from vtc.demos.embedded import EMBEDDED
+
+    be_quiet()
+    if name in EMBEDDED:
+        return _config(str(EMBEDDED[name].path))
+    _check_exists(name, list(EMBEDDED))
+    return _config(name)
+
+
 def _short(name: str) -> str:
     return Path(name).resolve().name if Path(name).exists() else name
 
@@ -90,13 +107,19 @@ def _check_exists(name: str, embedded: list[str]) -> None:
         raise FileNotFoundError(f"Model folder {name!r} holds no config.json.")
 
 
-def _check_is_vlm(name: str) -> None:
-    from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig
+def _config(name: str) -> Any:
+    from transformers import AutoConfig
 
     try:
-        config = from_pretrained(AutoConfig, name)
+        return from_pretrained(AutoConfig, name)
     except (OSError, ValueError) as error:
         raise OSError(f"Cannot load the configuration of {name!r}: {one_reason(error)}.") from error
+
+
+def _check_is_vlm(name: str) -> None:
+    from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+    config = _config(name)
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise ValueError(
             f"{name!r} is a {config.model_type!r} model and no vision-language model: "
