@@ -33,7 +33,7 @@ class Wrapped:
     def original(self) -> Callable:
         """The method behind, bound."""
         if self.own:
-            return self.before  # type: ignore[return-value]
+            return self.before
         return getattr(type(self.owner), self.name).__get__(self.owner)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
