@@ -5,6 +5,7 @@ from __future__ import annotations
 import tiny
 
 from vtc.proof.models import all_cases, too_old
+from vtc.proof.models.parts import SIDE
 from vtc.proof.models.pieces import PINPOINTS
 
 ALL = all_cases()
@@ -14,4 +15,4 @@ OLD = set(too_old())
 POLICIES = {"pi0"}
 """Families that give actions, not text: their matrix is in ``matrix/test_policies``."""
 
-__all__ = ["ALL", "FAMILIES", "OLD", "PINPOINTS", "POLICIES"]
+__all__ = ["ALL", "FAMILIES", "OLD", "PINPOINTS", "POLICIES", "SIDE"]
