@@ -98,7 +98,8 @@ def fit(name: str, value: Any, hint: Any) -> Any:
         try:
             return _fit(name, value, part)
         except (TypeError, ValueError) as fault:
-            faults.append(fault)
+            # without its frames: they would keep the model of the caller alive until the cyclic collector runs
+            faults.append(fault.with_traceback(None))
     closer = [f for f in faults if not isinstance(f, _OtherType)]
     if closer:
         raise closer[0]

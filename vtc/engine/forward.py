@@ -138,6 +138,12 @@ class Forward:
         return bool(self.images.places)
 
 
+    def close(self) -> None:
+        """End of the forward: cut the cycles it stands in, so that its tensors go at once."""
+        self.notes.clear()
+        self.meter, self.seat, self.added = Meter(), None, None
+
+
 _CURRENT: ContextVar[Forward | None] = ContextVar("vtc_forward", default=None)
 
 

@@ -229,8 +229,11 @@ class Handle(Remembering):
                 for listener in self._listeners:
                     listener.fail(forward)
                 raise
-            forward.clock.stop("forward")
-            self._finish(forward)
+            else:
+                forward.clock.stop("forward")
+                self._finish(forward)
+            finally:
+                forward.close()
 
     def _finish(self, forward: Forward) -> None:
         """End of a forward: keep time of the decode steps that follow a prefill."""
