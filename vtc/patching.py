@@ -88,9 +88,9 @@ def patch(
         raise TypeError(f"{type(model).__name__} has an encoder-decoder language model, which vtc does not support.")
     ensure(adapter.family, model)
     methods, reason = _resolve(method, keep, options, adapter.facts(model))
-    for m in methods if processor is not None else ():
-        m.processor = processor
     handle = Handle(model, methods, adapter, reason, ask)  # raises before the old patch is touched
+    for m in handle.methods if processor is not None else ():
+        m.processor = processor
     before = model.__dict__.get(ATTRIBUTE)
     if before is not None:
         before.remove()
@@ -128,12 +128,15 @@ def unpatch(model: nn.Module) -> None:
 
 @contextmanager
 def patched(model: nn.Module, method: Choice = "auto", keep: Keep | None = None, **options: Any) -> Iterator[Handle]:
-    """Patch inside a ``with`` block; same arguments and errors as :func:`patch`."""
+    """Patch inside a ``with`` block; same arguments and errors as :func:`patch`.
+
+    At its end calls of other threads, such as the last moments of one that streams, get ten seconds to finish.
+    """
     handle = patch(model, method, keep, **options)
     try:
         yield handle
     finally:
-        handle.remove()
+        handle.remove(wait=10.0)
 
 
 AUTO_CHOICES = ("vtc-cls", "pool")

@@ -28,6 +28,9 @@ LAYER_CONTRACT = {
 }
 """Methods of a cache layer, and the arguments the engine's own layers take."""
 
+WRAPPED = ("_orig_mod", "module", "_fsdp_wrapped_module")
+"""Where wrappers of torch keep the module they run."""
+
 REMEDY = (
     f"vtc is tested on transformers {FLOOR} to {TESTED}: install one of these (pip install 'transformers>={FLOOR},"
     f"<={TESTED}.99'), or look for a newer vtc."
@@ -69,8 +72,8 @@ def _require(holds: bool, what: str) -> None:
 def check_decoder(site: Site) -> None:
     """Arguments of the decoder by name, and its rotary embedding."""
     forward = _forward(site.decoder)
-    if not parameters(forward):
-        return  # a wrapper of torch.compile; the modules inside are looked at by those who hook them
+    if not parameters(forward) and any(hasattr(site.decoder, name) for name in WRAPPED):
+        return  # it hands on what it gets
     name = type(site.decoder).__name__
     for meaning in ("cache", "embeds", "mask", "positions"):
         _require(
