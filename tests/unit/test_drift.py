@@ -31,7 +31,7 @@ def become(module, **members):
 def test_a_decoder_whose_cache_has_an_unknown_name(llava):
     model, _ = llava
 
-    def forward(self, input_ids=None, attention_mask=None, position_ids=None, kv_store=None, inputs_embeds=None, **rest):
+    def forward(self, input_ids=None, attention_mask=None, position_ids=None, kv_store=None, inputs_embeds=None):
         raise AssertionError("must not run")
 
     become(model.model.language_model, forward=forward)
@@ -141,7 +141,8 @@ def test_a_cache_that_vtc_never_saw(llava):
 
     def forward(self, input_ids=None, attention_mask=None, position_ids=None, inputs_embeds=None, **rest):
         rest[name] = DynamicCache(config=self.config)
-        return before(self, attention_mask=attention_mask, position_ids=position_ids, inputs_embeds=inputs_embeds, **rest)
+        named = dict(attention_mask=attention_mask, position_ids=position_ids, inputs_embeds=inputs_embeds)
+        return before(self, **named, **rest)
 
     given = DynamicCache(config=decoder.config)
     with vtc.patched(model, "divprune", keep=0.5), torch.no_grad():

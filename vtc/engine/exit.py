@@ -22,7 +22,7 @@ def commit(forward: Forward) -> None:
     """
     layout, past = forward.tokens, forward.past
     if not forward.is_prefill and layout.segments[0].valid is None:
-        return  # a decode step: later columns count as real, nothing to write down
+        return  # a decode step or a full text turn: later columns count as real, nothing to write down
     for i, layer in enumerate(list(past.cache.layers)):
         segment = layout.at(i)
         gone = layout.length - segment.width

@@ -40,10 +40,10 @@ def continue_on(site: Site, forward: Forward | None, given: Arguments) -> None:
 
 def _note(forward: Forward, cache: Any, new: Tensor | None, mask: Any, every: Tensor) -> None:
     forward.past = Past(cache)
-    for i, layer in enumerate(cache.layers):
+    for i, layer in enumerate(cache.layers if new is not None else ()):  # nothing is written down for a plain step
         if kv.is_token_layer(layer):
             forward.past.valid[i] = past_seen(layer, mask, every.shape[1])
-    forward.layout = TokenLayout(every if new is None else new, every & False)
+    forward.layout = TokenLayout(every if new is None else new, every)
     forward.layout.whole(padded=new is not None)
 
 
