@@ -88,9 +88,7 @@ def patch(
         raise TypeError(f"{type(model).__name__} has an encoder-decoder language model, which vtc does not support.")
     ensure(adapter.family, model)
     methods, reason = _resolve(method, keep, options, adapter.facts(model))
-    handle = Handle(model, methods, adapter, reason, ask)  # raises before the old patch is touched
-    for m in handle.methods if processor is not None else ():
-        m.processor = processor
+    handle = Handle(model, methods, adapter, reason, processor, ask)  # raises before the old patch is touched
     before = model.__dict__.get(ATTRIBUTE)
     if before is not None:
         before.remove()

@@ -72,10 +72,13 @@ class Handle(Remembering):
         methods: Sequence[Method],
         adapter: Adapter,
         reason: str = "",
+        processor: Any = None,
         ask: Callable[[Any, Any, dict[str, Any]], Any] | None = None,
     ) -> None:
         super().__init__()
         self.methods = [copy.copy(m) for m in methods]
+        for m in self.methods if processor is not None else ():
+            m.processor = processor
         self.adapter, self.reason = adapter, reason
         self.facts: ModelFacts = adapter.facts(model)
         self.last: CallRecord | None = None
