@@ -133,7 +133,7 @@ def test_pruning_inside_the_tower_equals_masking_there(tiny_model, name, attenti
     for image in record.images:
         rows = start[image.modality] + image.kept
         start[image.modality] += image.before
-        assert (features[image.modality][rows] - expected[image.modality][rows]).abs().max() < 1e-5
+        assert (features[image.modality][rows] - expected[image.modality][rows]).abs().max() < 3e-5
 
 
 def _features(model, inputs):
