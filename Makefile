@@ -8,7 +8,13 @@ EVAL := $(VENV)/.installed-eval
 TREE := $(VENV)/tree/vtc
 JOBS ?= 2
 
-.PHONY: demo test lint clean
+# exact versions the suite passed on; CONSTRAINTS= installs the newest of everything instead
+CONSTRAINTS ?= constraints.txt
+PIN := $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+FRESH := .venv-constraints
+EXTRAS := dev,eval,demo,train,calibrate,video
+
+.PHONY: demo test lint clean constraints
 
 demo: $(STAMP)
 	$(BIN)/python -m vtc.demos.main_job out
@@ -22,18 +28,26 @@ lint: $(STAMP)
 	ln -s $(CURDIR)/vtc/* $(addprefix $(CURDIR)/,adapters kernels eval demos) $(TREE)
 	cd $(TREE)/.. && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip uv
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet -e ".[dev]"
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet $(PIN) -e ".[dev]"
 	touch $(STAMP)
 
 include tests/matrix/matrix.mk
 
 # lmms-eval brings some ninety packages along, which only the tests of vtc.eval.lmms need
 $(EVAL): $(STAMP)
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet -e ".[dev,eval]"
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet $(PIN) -e ".[dev,eval]"
 	touch $(EVAL)
 
+# the newest of everything that pyproject.toml allows; run `make test` on it before committing the file
+constraints:
+	rm -rf $(FRESH) && $(PYTHON) -m venv $(FRESH)
+	$(FRESH)/bin/python -m pip install --quiet --upgrade pip uv
+	VIRTUAL_ENV=$(CURDIR)/$(FRESH) $(FRESH)/bin/uv pip install --quiet -e ".[$(EXTRAS)]"
+	$(FRESH)/bin/python tests/tools/constraints.py > constraints.txt
+	rm -rf $(FRESH)
+
 clean:
-	rm -rf $(VENV) out build dist *.egg-info
+	rm -rf $(VENV) $(FRESH) out build dist *.egg-info

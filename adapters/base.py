@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vtc.core.layout import Role, Unit
+from vtc.core.prompt import Prompt
 from vtc.core.stage import FrameGrids, ModelFacts, Need
 
 CLASS_TOKEN_NAMES = ("class_embedding", "cls_token")
@@ -133,6 +134,11 @@ class Adapter:
     since: ClassVar[str] = ""
     """First transformers the family runs on, when that is newer than the floor."""
     multimodal_rope: ClassVar[bool] = False
+    """Position ids have three rows."""
+    keeps_positions: ClassVar[bool] = False
+    """Positions of later tokens are counted elsewhere, so gaps are never closed; M-RoPE implies it."""
+    native_resolution: ClassVar[bool | None] = None
+    """The encoder works at the resolution of the picture; None: M-RoPE families do, others do not."""
     prepared_masks: ClassVar[bool] = False
     """The base model hands finished masks to the decoder, in which images may attend both ways."""
 
@@ -228,6 +234,8 @@ class Adapter:
             global_layers=self.global_layers(model, depth),
             decoder_layers=len(self.layers(model)),
             multimodal_rope=self.multimodal_rope,
+            keeps_positions=self.keeps_positions or self.multimodal_rope,
+            native_resolution=self.multimodal_rope if self.native_resolution is None else self.native_resolution,
             linear_layers=tuple(i for i, t in enumerate(types) if "linear" in str(t)),
             no_cuts=self.no_cuts(model),
         )
@@ -255,10 +263,8 @@ class Adapter:
         """Rows of ``record`` that the base model, called with ``inputs``, puts into the prompt: all of them."""
         return record
 
-    def given(self, model: nn.Module, inputs: Mapping[str, Any]) -> tuple[list[EncodeRecord], dict[str, Tensor]]:
-        """Images that lie in ``inputs`` of the base model without having been encoded by it.
-
-        ``inputs["cached"]`` is the number of tokens that lie in its cache.
+    def given(self, model: nn.Module, prompt: Prompt) -> tuple[list[EncodeRecord], dict[str, Tensor]]:
+        """Images that lie in the prompt of the base model without having been encoded by it.
 
         Returns
         -------

@@ -12,13 +12,14 @@ Patch the language model, and say where the image tokens are::
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from vtc.core.layout import Unit
+from vtc.core.prompt import Prompt
 from vtc.core.stage import ModelFacts
 
 from .base import Adapter, EncodeRecord, square
@@ -64,7 +65,7 @@ class ExplicitAdapter(Adapter):
         facts = vars(super().facts(model))
         return ModelFacts(**{**facts, "actions": "placeholders" if self.action_length else "generated"})
 
-    def given(self, model: nn.Module, inputs: Mapping[str, Any]) -> tuple[list[EncodeRecord], dict[str, Tensor]]:
+    def given(self, model: nn.Module, prompt: Prompt) -> tuple[list[EncodeRecord], dict[str, Tensor]]:
         """Place the images of a prompt of embeddings.
 
         Raises
@@ -72,11 +73,12 @@ class ExplicitAdapter(Adapter):
         ValueError
             A row is too short for them.
         """
-        embeds = inputs.get("inputs_embeds")
-        if embeds is None or inputs.get("cached", 0) > 0:
+        embeds = prompt.embeds
+        if embeds is None or prompt.cached > 0:
             return [], {}
         batch, length = embeds.shape[:2]
-        real = real_columns(inputs.get("attention_mask"), batch, length).to(embeds.device)
+        real = torch.ones(batch, length, dtype=torch.bool) if prompt.real is None else prompt.real.expand(batch, -1)
+        real = real.to(embeds.device)
         total = sum(self.lengths_given)
         least = self.start + total + self.action_length
         shortest = int(real.sum(1).min())
@@ -91,16 +93,6 @@ class ExplicitAdapter(Adapter):
         columns = real & (place >= self.start) & (place < self.start + total)
         units = [Unit("image", n, grid=square(n) or (1, 1, n)) for n in self.lengths_given]
         return [EncodeRecord("image", units * batch)], {"image": columns}
-
-
-def real_columns(mask: Any, batch: int, length: int) -> Tensor:
-    """Which columns of a prompt hold tokens: bool [batch, length], from no mask, a 2-D one or a finished 4-D one."""
-    if not isinstance(mask, Tensor):
-        return torch.ones(batch, length, dtype=torch.bool)
-    if mask.ndim == 4:  # a real token always sees itself
-        own = mask[:, 0].diagonal(dim1=-2, dim2=-1)
-        mask = own if own.dtype == torch.bool else own == 0
-    return mask.bool().expand(batch, -1)
 
 
 def explicit_adapter(model: Any, start: int | None, length: int | Sequence[int] | None, actions: int) -> Adapter:

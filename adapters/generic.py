@@ -44,4 +44,4 @@ class GenericAdapter(Adapter):
         rope = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
         sectioned = "mrope_section" in rope if isinstance(rope, dict) else False
         base = super().facts(model)
-        return ModelFacts(**{**vars(base), "multimodal_rope": sectioned})
+        return ModelFacts(**{**vars(base), "multimodal_rope": sectioned, "keeps_positions": sectioned})

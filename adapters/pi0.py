@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from vtc.core.prompt import Prompt
 from vtc.core.stage import ModelFacts
 
 from .base import EncodeRecord
@@ -26,7 +27,7 @@ class Pi0Adapter(PaliGemmaAdapter):
     notes: ClassVar[str] = "robot policy: PaliGemma and a flow-matching expert, several cameras"
     typical: ClassVar[dict[str, Any]] = {"vision_layers": 27, "feature_layer": 26, "decoder_layers": 18}
     since: ClassVar[str] = "5.20.0"
-    multimodal_rope: ClassVar[bool] = True
+    keeps_positions: ClassVar[bool] = True
     embeds_prompt: ClassVar[tuple[str, str] | None] = ("model", "embed_prefix")
     policy_calls: ClassVar[tuple[str, ...]] = ("sample_actions",)
 
@@ -67,7 +68,7 @@ class Pi0Adapter(PaliGemmaAdapter):
         flags = torch.as_tensor(there).flatten().bool().cpu()
         return record.subset(flags.repeat_interleave(torch.tensor([u.length for u in record.units])))
 
-    def given(self, model: nn.Module, inputs: Mapping[str, Any]) -> tuple[list[EncodeRecord], dict[str, Tensor]]:
+    def given(self, model: nn.Module, prompt: Prompt) -> tuple[list[EncodeRecord], dict[str, Tensor]]:
         """Cameras that ``embed_prefix`` has noted on the embeddings it returned.
 
         Raises
@@ -75,7 +76,7 @@ class Pi0Adapter(PaliGemmaAdapter):
         ValueError
             The embeddings were made elsewhere.
         """
-        embeds = inputs.get("inputs_embeds")
+        embeds = prompt.embeds
         if embeds is None:
             return [], {}
         if not hasattr(embeds, "vtc_prompt"):

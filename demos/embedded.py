@@ -73,8 +73,10 @@ def load_embedded(name: str) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    model = AutoModelForImageTextToText.from_pretrained(entry.path, dtype=torch.float32)
-    return model.eval(), AutoProcessor.from_pretrained(entry.path)
+    from vtc.pretrained import from_pretrained
+
+    model = from_pretrained(AutoModelForImageTextToText, entry.path, dtype=torch.float32)
+    return model.eval(), from_pretrained(AutoProcessor, entry.path)
 
 
 def sample(name: str, family: str = "attribute") -> tuple[Image, str, str | None]:
@@ -93,9 +95,9 @@ def sample(name: str, family: str = "attribute") -> tuple[Image, str, str | None
         scene = make_scene(CHART_SEED if family == "chart" else SCENE_SEED)
         question = next(q for q in scene_questions(scene, 0) if q.family == family)
         return scene.image, question.text, question.answer
-    from PIL import Image
+    from vtc.media.pictures import bundled
 
-    return Image.open(PHOTO).convert("RGB"), PHOTO_QUESTION, None
+    return bundled(PHOTO), PHOTO_QUESTION, None
 
 
 def sample_video(family: str = "video-order") -> tuple[tuple[Image, ...], str, str]:

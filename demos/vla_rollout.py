@@ -65,8 +65,15 @@ def checked(args: argparse.Namespace) -> tuple[list[str], list[float]]:
     methods = [name.strip() for name in args.methods.split(",") if name.strip()]
     for name in methods:
         method_class(name)
-    keeps = [float(check_keep(float(share))) for share in args.keeps.split(",")]
+    keeps = [float(check_keep(_share(text))) for text in args.keeps.split(",")]
     return methods, keeps
+
+
+def _share(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"--keeps {text!r} is no number: pass shares of the image tokens such as 0.5,0.25.") from None
 
 
 def run(args: argparse.Namespace) -> None:
@@ -77,8 +84,11 @@ def run(args: argparse.Namespace) -> None:
     from vtc.demos.vla.model import load_policy
 
     import vtc
+    from vtc.files import file_to_write
 
     methods, keeps = checked(args)
+    if not args.no_gif:
+        file_to_write(args.gif, "film")
     policy = load_policy(args.policy)
     rows = []
     for row in compare(policy, args.episodes, args.batch, methods, keeps, args.seed):
@@ -116,7 +126,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         run(args)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, TypeError, OSError) as error:
         print(f"vla_rollout: {error}", file=sys.stderr)
         return 1
     return 0

@@ -14,6 +14,7 @@ from vtc.eval.flow import Flow, Sample
 from vtc.eval.study import Bounds, Study
 
 from vtc.config import Config
+from vtc.core.words import shown
 from vtc.engine.handle import Handle
 from vtc.methods._thirds import Ratios, mean_share, solve_first, solve_last
 from vtc.methods.vflowopt import VFlowOpt
@@ -101,8 +102,7 @@ def calibrate(
     from accelerate.utils import gather_object
     from tqdm import tqdm
 
-    if not isinstance(keep, float) or not 0.0 < keep < 1.0:
-        raise ValueError(f"keep={keep!r} is not allowed: a budget is a share between 0 and 1, such as 0.25.")
+    check_budget(keep)
     if not samples:
         raise ValueError("No samples: pass at least one prompt with an image (30 are usual).")
     box = {**default_bounds(keep, processor is not None), **(bounds or {})}
@@ -128,6 +128,12 @@ def calibrate(
     best = search.best
     found = _method(keep, best["point"], Ratios(best["point"]["r1"], best["point"]["r2"], best["r3"]))
     return Calibration(found, best["value"], search.trials[0]["value"], search.trials)
+
+
+def check_budget(keep: float) -> None:
+    """Raise a ValueError unless ``keep`` is a share below 1."""
+    if not isinstance(keep, float) or not 0.0 < keep < 1.0:
+        raise ValueError(f"keep={shown(keep)} is not allowed: a budget is a share between 0 and 1, such as 0.25.")
 
 
 def spend(r1: float, r2: float, keep: float, layers: int) -> tuple[Ratios, float]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+
+from vtc.core.words import shown
+from vtc.files import parse_json, read_text
 
 
 def read_samples(data: str | Path, limit: int | None = None) -> list[tuple[Path, str]]:
@@ -29,16 +31,14 @@ def read_samples(data: str | Path, limit: int | None = None) -> list[tuple[Path,
     """
     file = _file(Path(data))
     found: list[tuple[Path, str]] = []
-    for number, line in enumerate(file.read_text().splitlines(), 1):
+    for number, line in enumerate(read_text(file, "list of samples").splitlines(), 1):
         if not line.strip() or len(found) == limit:
             continue
-        try:
-            entry = json.loads(line)
-            image, question = file.parent / entry["image"], str(entry["question"])
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(
-                f'{file}, line {number}: expected {{"image": path, "question": text}}, got {line[:80]!r}.'
-            ) from error
+        entry = parse_json(line, f"{file}, line {number},")
+        name, question = (entry.get("image"), entry.get("question")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(name, str) or not isinstance(question, str):
+            raise ValueError(f'{file}, line {number}: expected {{"image": path, "question": text}}, got {shown(line)}.')
+        image = file.parent / name
         if not image.is_file():
             raise FileNotFoundError(f"{file}, line {number}: no image at {image}.")
         found.append((image, question))
@@ -60,12 +60,7 @@ def _file(path: Path) -> Path:
 
 def prepare(processor: Any, samples: list[tuple[Path, str]], device: Any = "cpu") -> list[dict[str, Tensor]]:
     """Turn samples into inputs of one prompt each, by the processor's chat template."""
-    from PIL import Image
-
     from vtc.chat import build_inputs
+    from vtc.media import read_picture
 
-    inputs = []
-    for path, question in samples:
-        with Image.open(path) as image:
-            inputs.append(build_inputs(processor, [([image.convert("RGB")], question)], device))
-    return inputs
+    return [build_inputs(processor, [([read_picture(path)], question)], device) for path, question in samples]

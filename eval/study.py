@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vtc.files import file_to_write, read_json
+
 Bounds = Mapping[str, tuple[float, float]]
 
 
@@ -45,9 +47,12 @@ class Study:
         """Take up earlier trials."""
         bounds = {k: list(v) for k, v in self.bounds.items()}
         self.settings = {**self.settings, "seed": self.seed, "initial": self.initial, "bounds": bounds}
-        if self.path is None or not self.path.exists():
+        if self.path is None or not file_to_write(self.path, "trials").exists():
             return
-        stored = json.loads(self.path.read_text())
+        stored = read_json(self.path, "file of trials")
+        forms = {"settings": dict, "trials": list}
+        if not isinstance(stored, dict) or any(not isinstance(stored.get(k), form) for k, form in forms.items()):
+            raise ValueError(f"{self.path} is no file of trials; pass another, or delete this one.")
         keys = {*self.settings, *stored["settings"]}
         differ = sorted(k for k in keys if stored["settings"].get(k) != self.settings.get(k))
         if differ:

@@ -72,11 +72,13 @@ def start_from(model: Any, spec: Spec, folder: Path) -> None:
     """Start from an older tiny-llava as far as its weights fit."""
     from transformers import AutoTokenizer, LlavaForConditionalGeneration
 
+    from vtc.pretrained import from_pretrained
+
     from .training.llava import GRID
     from .training.warm import warm_decoder, warm_llava
 
-    old = LlavaForConditionalGeneration.from_pretrained(folder, dtype="float32")
-    old_ids = AutoTokenizer.from_pretrained(folder).get_vocab()
+    old = LlavaForConditionalGeneration.from_pretrained(folder, dtype="float32")  # no Auto class: runs no foreign code
+    old_ids = from_pretrained(AutoTokenizer, folder).get_vocab()
     if model.config.model_type == "llava":
         warm_llava(model, old, spec.vocabulary.tokens, old_ids, GRID)
     else:

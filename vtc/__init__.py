@@ -18,7 +18,7 @@ from .version import __version__
 if TYPE_CHECKING:
     from vtc.adapters import find_adapter, list_models
 
-    from . import methods, video, viz
+    from . import media, methods, video, viz
     from .config import Config, load
     from .engine.handle import Handle
     from .methods import list_methods
@@ -41,7 +41,7 @@ _LAZY = {
     "list_models": ".adapters",
     "find_adapter": ".adapters",
 }
-_MODULES = {"methods", "video", "viz", "adapters", "kernels", "eval", "demos", "report"}
+_MODULES = {"methods", "media", "video", "viz", "adapters", "kernels", "eval", "demos", "report"}
 
 
 def __getattr__(name: str) -> Any:
@@ -64,6 +64,7 @@ __all__ = [
     "list_methods",
     "list_models",
     "load",
+    "media",
     "methods",
     "patch",
     "patched",

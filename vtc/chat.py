@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from vtc.media.depth import as_rgb
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -97,7 +99,7 @@ def build_inputs(
     """
     texts = [prompt_text(processor, question, len(images)) for images, question in rows]
     # the flat list is what every family takes; which image belongs to which row follows from the placeholders
-    images = [image.convert("RGB") for row_images, _ in rows for image in row_images]
+    images = [as_rgb(image) for row_images, _ in rows for image in row_images]
     inputs = processor(text=texts, images=images or None, padding=True, padding_side="left", return_tensors="pt")
     return dict(inputs.to(device))
 

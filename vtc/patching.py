@@ -17,6 +17,7 @@ from .core.budget import Keep
 from .core.stage import ModelFacts
 from .engine.handle import ATTRIBUTE, Handle
 from .methods import Method, make_method
+from .proof.ensuring import ensure
 
 log = logging.getLogger("vtc")
 Choice = str | Method | Config | Sequence[Method | str]
@@ -65,7 +66,8 @@ def patch(
     Raises
     ------
     ImportError
-        The installed transformers is too old for vtc or for this family, or of an untested major version.
+        The installed transformers is too old for vtc or for this family, of an untested major version, or newer than
+        the tested ones and :func:`vtc.proof.ensure` finds that vtc is not right on it.
     TypeError
         Not a vision-language model, or an unknown hyperparameter.
     ValueError
@@ -84,10 +86,9 @@ def patch(
         raise ImportError(f"Family {adapter.family!r} needs transformers >= {adapter.since}, found {found}.")
     if getattr(model.config, "is_encoder_decoder", False):
         raise TypeError(f"{type(model).__name__} has an encoder-decoder language model, which vtc does not support.")
+    ensure(adapter.family, model)
     methods, reason = _resolve(method, keep, options, adapter.facts(model))
-    for m in methods if processor is not None else ():
-        m.processor = processor
-    handle = Handle(model, methods, adapter, reason)  # raises before the old patch is touched
+    handle = Handle(model, methods, adapter, reason, processor, ask)  # raises before the old patch is touched
     before = model.__dict__.get(ATTRIBUTE)
     if before is not None:
         before.remove()
@@ -95,6 +96,13 @@ def patch(
     names = " + ".join(f"{m.name}(keep={m.keep})" for m in methods)
     log.info("patched %s (%s) with %s%s", type(model).__name__, adapter.family, names, f": {reason}" if reason else "")
     return handle
+
+
+def ask(scorer: Any, handle: Handle, inputs: dict[str, Any]) -> Any:
+    """Scores of the frames of a call by whatever was passed as ``scorer=``."""
+    from .video import scorers
+
+    return scorers.as_scorer(scorer)(handle, inputs)
 
 
 def unwrapped(model: Any) -> Any:
@@ -118,12 +126,19 @@ def unpatch(model: nn.Module) -> None:
 
 @contextmanager
 def patched(model: nn.Module, method: Choice = "auto", keep: Keep | None = None, **options: Any) -> Iterator[Handle]:
-    """Patch inside a ``with`` block; same arguments and errors as :func:`patch`."""
+    """Patch inside a ``with`` block; same arguments and errors as :func:`patch`.
+
+    At its end calls of other threads, such as the last moments of one that streams, get ten seconds to finish.
+    """
     handle = patch(model, method, keep, **options)
     try:
         yield handle
     finally:
-        handle.remove()
+        handle.remove(wait=10.0)
+
+
+AUTO_CHOICES = ("vtc-cls", "pool")
+"""What :func:`auto` chooses from."""
 
 
 def auto(facts: ModelFacts) -> tuple[str, str]:

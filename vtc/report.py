@@ -5,13 +5,11 @@ from __future__ import annotations
 import html
 import json
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
-from .version import __version__
+from .version import versions
 
 if TYPE_CHECKING:
     from .engine.handle import Handle
@@ -52,7 +50,7 @@ class Report:
                 "device": str(parameter.device),
                 "dtype": str(parameter.dtype).removeprefix("torch."),
                 "attn_implementation": texts._attn_implementation,
-                "versions": {"vtc": __version__, "torch": torch.__version__, "transformers": version("transformers")},
+                "versions": versions(),
                 "images": [_image(i) for i in record.images],
                 "visual_tokens": {
                     "before": record.before,
@@ -173,9 +171,13 @@ def _visual_mean(record: Any, layers: list[list[int]]) -> float:
 def _layer_weights(handle: Handle) -> list[tuple[int, int]]:
     """Matrix weights and query width of every decoder layer."""
     text = text_config(handle)
-    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    width = head * text.num_attention_heads
-    return [(_matrices(layer), width) for layer in handle.adapter.layers(handle.model)]
+    layers = handle.adapter.layers(handle.model)
+    return [(_matrices(layer), _query_width(text, index)) for index, layer in enumerate(layers)]
+
+
+def _query_width(text: Any, index: int) -> int:
+    own = text.per_layer_config[index] if getattr(text, "is_heterogeneous", False) else text
+    return (getattr(own, "head_dim", None) or own.hidden_size // own.num_attention_heads) * own.num_attention_heads
 
 
 def _matrices(layer: nn.Module) -> int:

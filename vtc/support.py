@@ -8,9 +8,9 @@ from pathlib import Path
 from vtc.adapters import Adapter, list_adapters  # type: ignore[import-not-found,unused-ignore]
 
 from .core.stage import ModelFacts
-from .engine.encoder import VISION_MEASURES
-from .engine.handle import check_stages
-from .engine.measure import MEASURED
+from .engine.measure.decoder import MEASURED
+from .engine.measure.vision import VISION_MEASURES
+from .engine.plan import check_stages
 from .methods import list_methods, make_method
 
 BEGIN, END = "<!-- support matrix: begin -->", "<!-- support matrix: end -->"
@@ -25,6 +25,8 @@ def typical_facts(adapter: Adapter) -> ModelFacts:
         global_layers=tuple(range(24)),
         decoder_layers=32,
         multimodal_rope=adapter.multimodal_rope,
+        keeps_positions=adapter.keeps_positions or adapter.multimodal_rope,
+        native_resolution=adapter.multimodal_rope if adapter.native_resolution is None else adapter.native_resolution,
     )
     return replace(usual, **adapter.typical)
 

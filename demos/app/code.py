@@ -14,7 +14,7 @@ from .settings import Settings
 def python_code(chosen: Settings, media: Media, question: str) -> str:
     """Python that runs as it stands where the picture's file lies."""
     embedded, video = chosen.model in EMBEDDED, media.kind == "video"
-    lines = ["import vtc"] + ([] if video else ["from PIL import Image"])
+    lines = ["import vtc"]
     lines += [] if embedded else ["from transformers import AutoModelForImageTextToText, AutoProcessor"]
     lines += ["from vtc.chat import decode, new_tokens"] if video else ["from vtc.chat import ask"]
     lines += ["from vtc.demos.app.media import read_video, video_inputs"] if video else []
@@ -45,7 +45,7 @@ def _asking(question: str, video: bool) -> list[str]:
             "print(decode(processor, new_tokens(model, inputs, 64))[0])",
         ]
     return [
-        'image = vtc.viz.upright(Image.open("picture.png"))',
+        'image = vtc.media.read_picture("picture.png")',
         f"print(ask(model, processor, [image], {question!r}, 64).text)",
     ]
 

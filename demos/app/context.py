@@ -9,7 +9,7 @@ import gradio as gr
 
 from .media import Media
 from .models import Shelf
-from .settings import Settings, settings
+from .settings import Settings, checked_question, settings
 
 LANE = "model"
 """All work on models waits in one line: times would mean nothing otherwise."""
@@ -49,5 +49,13 @@ class Context:
     def read(
         model: str, method: str, keep: float, chosen: dict[str, Any], media: Media, question: str
     ) -> tuple[Settings, Media, str]:
-        """Make settings of the values of :attr:`inputs`."""
-        return settings(model, method, keep, chosen), media, question
+        """Make settings of the values of :attr:`inputs`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            A value the page would not have sent: the API takes no others.
+        """
+        if not isinstance(media, Media):
+            raise ValueError("There is no picture: upload one, or choose an example.")
+        return settings(model, method, keep, chosen), media, checked_question(question)

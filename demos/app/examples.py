@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from PIL import Image
 from vtc.eval.scenes import IMAGE_FAMILIES
+
+from vtc.media.pictures import bundled
 
 from ..embedded import PHOTO, PHOTO_QUESTION, sample, sample_video
 from .media import Media
@@ -33,7 +34,7 @@ def examples() -> tuple[Example, ...]:
     for family in IMAGE_FAMILIES:
         image, question, answer = sample("tiny-llava", family)
         found.append(Example(Media("image", (image,), "Chart" if family == "chart" else "Scene"), question, answer))
-    photo = Image.open(PHOTO).convert("RGB")
+    photo = bundled(PHOTO)
     found.append(Example(Media("image", (photo,), "Photo"), PHOTO_QUESTION))
     frames, question, answer = sample_video()
     found.append(Example(Media("video", frames, "Video"), question, answer))

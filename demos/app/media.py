@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from PIL import Image
 
-from vtc.viz import seen, upright
+from vtc.media import Film, Limits, Spread, read_film, read_media
+from vtc.viz import seen
 
-from .limits import FRAME_SIDE, FRAMES, MAX_PIXELS, MAX_SECONDS, MAX_SIDE
+from .limits import FRAME_SIDE, FRAMES, MAX_FRAME_PIXELS, MAX_MEMORY, MAX_PIXELS, MAX_SECONDS, MAX_SIDE, READ_SECONDS
 
-_VIDEO = {".mp4", ".webm", ".mov", ".mkv", ".avi", ".m4v", ".gif"}
+_SPREAD = Spread(FRAMES, repeat=False, ends=False)
 
 
 @dataclass(frozen=True, eq=False)  # gradio hashes what a State holds; pictures have no hash
@@ -42,31 +43,18 @@ class Media:
 
 
 def read_upload(path: str | Path) -> Media:
-    """Read a file that somebody uploaded.
+    """Read a file that somebody uploaded: a picture, or a video (an animated picture is one).
 
     Raises
     ------
     ValueError
         Neither a picture nor a video, a broken one, or one beyond the limits.
     """
-    path = Path(path)
-    if path.suffix.lower() in _VIDEO:
-        return Media("video", tuple(read_video(path)), path.name)
-    try:
-        image: Image.Image = Image.open(path)
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(
-                f"'{path.name}' has {image.width} x {image.height} pixels; at most {MAX_PIXELS // 10**6} million are "
-                "taken. Scale it down and upload it again."
-            )
-        image = upright(image)
-    except (OSError, SyntaxError, Image.DecompressionBombError):
-        raise ValueError(
-            f"'{path.name}' cannot be read as a picture: it is broken or of an unknown kind. Use PNG, JPEG or WebP, "
-            "or MP4 or WebM for a video."
-        ) from None
-    image.thumbnail((MAX_SIDE, MAX_SIDE))
-    return Media("image", (image,), path.name)
+    found = read_media(path, _SPREAD, MAX_SIDE, _limits(MAX_PIXELS), _limits(MAX_FRAME_PIXELS))
+    name = Path(path).name
+    if isinstance(found, Film):
+        return Media("video", tuple(_small(frame) for frame in found.frames), name)
+    return Media("image", (found,), name)
 
 
 def read_video(path: str | Path, count: int = FRAMES) -> list[Image.Image]:
@@ -79,44 +67,16 @@ def read_video(path: str | Path, count: int = FRAMES) -> list[Image.Image]:
     ValueError
         Not a video, a broken one, or one that is too long.
     """
-    path = Path(path)
-    try:
-        import av
-    except ImportError:
-        raise ImportError("Videos need PyAV: pip install av.") from None
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            seconds = float(container.duration or 0) / av.time_base
-            if seconds > MAX_SECONDS:
-                raise ValueError(
-                    f"'{path.name}' lasts {seconds:.0f} s; at most {MAX_SECONDS} s are taken. Cut it first."
-                )
-            frames = [_small(frame) for frame in _sample(container, stream, seconds, count)]
-    except (OSError, IndexError, av.error.FFmpegError):
-        frames = []
-    if not frames:
-        raise ValueError(f"'{path.name}' cannot be read as a video: it is broken or of an unknown kind.")
-    return frames
+    return read_film(path, replace(_SPREAD, count=count), FRAME_SIDE, _limits(MAX_FRAME_PIXELS)).frames
 
 
-def _sample(container: Any, stream: Any, seconds: float, count: int) -> list[Any]:
-    """Decode once from the start, and keep the first frame at or after each of ``count`` even times."""
-    stream.thread_type = "AUTO"
-    found: list[Any] = []
-    for number, frame in enumerate(container.decode(stream)):
-        time = float(frame.time) if frame.time is not None else number / 25
-        if time > MAX_SECONDS or len(found) == count:
-            break
-        if time >= len(found) * seconds / count:
-            found.append(frame)
-    return found
+def _limits(pixels: int) -> Limits:
+    return Limits(pixels, memory=MAX_MEMORY, seconds=READ_SECONDS, length=MAX_SECONDS)
 
 
-def _small(frame: Any) -> Image.Image:
-    image = frame.to_image().convert("RGB")
-    image.thumbnail((FRAME_SIDE, FRAME_SIDE))
-    return image
+def _small(frame: Image.Image) -> Image.Image:
+    frame.thumbnail((FRAME_SIDE, FRAME_SIDE))
+    return frame
 
 
 def media_inputs(processor: Any, media: Media, question: str, device: Any = "cpu") -> dict[str, Any]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import html
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from vtc.files import read_json
 
 from ..embedded import ASSETS
 from .answers import Partial
@@ -36,8 +37,10 @@ def read_quality(path: Path = QUALITY) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         return []
-    data = json.loads(path.read_text())
+    data = read_json(path, "benchmark")
     rows = data.get("rows", []) if isinstance(data, dict) else data
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{path.name} holds no list of rows; write it with `vtc eval quality --out`.")
     lacking = [sorted(_NEEDED - set(row)) for row in rows if _NEEDED - set(row)]
     if lacking:
         raise ValueError(f"Rows of {path.name} lack {', '.join(lacking[0])}; write it with `vtc eval quality --out`.")

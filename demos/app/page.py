@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import gradio as gr
 
 from .context import Context
+from .errors import message
 from .examples import examples
+from .guard import is_url
 from .limits import KEEP_SECONDS, MAX_QUESTION, SWEEP_SECONDS
 from .models import Shelf
 from .sidebar import build_sidebar
@@ -58,10 +63,32 @@ def theme() -> gr.themes.Base:
     )
 
 
+class Page(gr.Blocks):
+    """Blocks that read no addresses: gradio itself downloads what a client's value calls a file at a URL."""
+
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> Any:
+        """Refuse files elsewhere, whatever component they are meant for, before anything is fetched."""
+        if any(isinstance(file.get("path"), str) and is_url(file["path"]) for file in _objects(inputs)):
+            raise message(ValueError("This demo fetches nothing on behalf of others: upload the file instead."))
+        return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
+
+
+def _objects(data: Any) -> Iterator[dict[str, Any]]:
+    """All JSON objects inside of a value."""
+    waiting = [data]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            yield value
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+
+
 def build_page(shelf: Shelf) -> gr.Blocks:
     """Build the app; ``serve`` launches it."""
     first = examples()[0]
-    with gr.Blocks(
+    with Page(
         title="vtc: visual tokens", analytics_enabled=False, delete_cache=(SWEEP_SECONDS, KEEP_SECONDS), fill_width=True
     ) as page:
         model, method, keep, chosen, counted = build_sidebar(shelf, page.load)

@@ -8,9 +8,10 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from .limits import MAX_FILE, QUEUE
+from .limits import MAX_FILE, MAX_SESSIONS, QUEUE
 
 
 def serve(
@@ -30,7 +31,8 @@ def serve(
     models : sequence of str
         Folders or Hub ids beside the embedded models.
     host : str
-        127.0.0.1 is reachable from this machine only.
+        Address or name to listen on; 127.0.0.1 is reachable from this machine only. Requests to another name (but
+        localhost and the public link) are refused.
     share : bool
         Public link through gradio's servers.
     device : str
@@ -49,12 +51,19 @@ def serve(
     os.environ["GRADIO_TEMP_DIR"] = folder
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
+    from starlette.middleware import Middleware
+
+    from .files import spare_present
+    from .guard import Guard
+    from .hosts import Hosts
     from .models import Shelf
     from .page import CSS, build_page, theme
 
     if block:
         signal.signal(signal.SIGTERM, _stop)
     page = build_page(Shelf(models, device)).queue(max_size=QUEUE, default_concurrency_limit=4)
+    spare_present()
+    hosts = Hosts(host, lambda: page.share_url)
     try:
         page.launch(
             server_name=host,
@@ -62,6 +71,8 @@ def serve(
             share=share,
             inbrowser=inbrowser,
             max_file_size=MAX_FILE,
+            state_session_capacity=MAX_SESSIONS,
+            app_kwargs={"middleware": [Middleware(Guard, hosts=hosts, folder=Path(folder).resolve())]},
             show_error=False,
             enable_monitoring=False,
             footer_links=[],

@@ -10,6 +10,7 @@ import gradio as gr
 from vtc.methods import list_methods, method_class
 
 from .errors import readable
+from .limits import KEEP_SECONDS, LEAST_KEEP, MAX_OPTION
 from .models import Shelf
 from .settings import Option, method_options
 
@@ -26,9 +27,10 @@ def build_sidebar(shelf: Shelf, load: Callable) -> tuple[gr.Dropdown, gr.Dropdow
         note = gr.Markdown(shelf.note(shelf.names[0]), elem_classes="vtc-note")
         method = gr.Dropdown(names, value=first, label="Method", elem_id="method")
         about = gr.Markdown(_about(first), elem_classes="vtc-note")
-        keep = gr.Slider(0.02, 1.0, 0.25, step=0.01, label="Keep", info="Share of the visual tokens", elem_id="keep")
+        info = "Share of the visual tokens"
+        keep = gr.Slider(LEAST_KEEP, 1.0, 0.25, step=0.01, label="Keep", info=info, elem_id="keep")
         counted = gr.Markdown("", elem_id="counted", elem_classes="vtc-count")
-        chosen = gr.State({}, time_to_live=3600)
+        chosen = gr.State({}, time_to_live=KEEP_SECONDS)
         with gr.Accordion("Options of the method", open=False, elem_id="options"):
             _build_options(model, method, chosen, load)
     model.change(shelf.note, model, note, queue=False, show_progress="hidden", api_visibility="private")
@@ -76,4 +78,5 @@ def _control(option: Option, value: Any, key: str) -> Any:
         precision = 0 if option.kind == "whole" else None
         hint = "default" if option.optional else None
         return gr.Number(value, label=label, info=info, precision=precision, placeholder=hint, key=key)
-    return gr.Textbox("" if value is None else str(value), label=label, info=info, placeholder="default", key=key)
+    text = "" if value is None else str(value)
+    return gr.Textbox(text, label=label, info=info, placeholder="default", max_length=MAX_OPTION, key=key)

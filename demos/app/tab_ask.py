@@ -10,7 +10,7 @@ import gradio as gr
 from .context import LANE, Context
 from .errors import readable
 from .examples import examples
-from .files import stored
+from .files import stored, uploaded
 from .limits import MAX_SECONDS
 from .media import Media, read_upload
 from .numbers import numbers_table
@@ -60,24 +60,22 @@ def connect_picture(
 
 
 @readable
-def _take_upload(path: str | None) -> tuple[Any, Any, None]:
+def _take_upload(path: object) -> tuple[Any, Any, None]:
     """Read the file; it is not kept."""
-    import os
-
     if path is None:
         return gr.skip(), gr.skip(), None
+    file = uploaded(path)
     try:
-        media = read_upload(path)
+        media = read_upload(file)
     finally:
-        os.unlink(path)
+        file.unlink(missing_ok=True)
     return media, _preview(media), None
 
 
 def _preview(media: Media) -> str:
-    from vtc.viz.geometry import enlarged
-    from vtc.viz.sheet import lay_out
+    from vtc.viz.sheet import shown
 
-    return stored(enlarged(media.frames[0]) if media.kind == "image" else lay_out(media.frames, 4))
+    return stored(shown(media.frames))
 
 
 def build_answers() -> dict[str, Any]:

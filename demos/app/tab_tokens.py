@@ -7,6 +7,8 @@ from typing import Any
 
 import gradio as gr
 
+from vtc.core.fields import fit
+from vtc.core.texts import reread
 from vtc.viz import describe, modes, overlay, plain
 
 from .context import LANE, Context
@@ -71,7 +73,7 @@ def _refresher(context: Context, asked: bool) -> Callable:
         with context.shelf.use(chosen.model) as loaded:
             found = look(loaded, chosen, media, question.strip() or "?")
         possible = modes(found.record)
-        mode = mode if mode in possible else "kept"
+        mode = mode if isinstance(mode, str) and mode in possible else "kept"
         radio = gr.Radio([(_NAMES[m], m) for m in possible], value=mode)
         counted = f"**{found.record.after} of {found.record.before}** visual tokens stay"
         return found, radio, *_draw(found, mode), counted, _HINT
@@ -90,13 +92,12 @@ def _draw(found: Look | None, mode: Any) -> tuple[Any, Any]:
 def _clicked(found: Look | None, event: gr.SelectData) -> tuple[Any, str]:
     if found is None:
         return gr.skip(), _HINT
-    x, y = event.index
-    token = found.token_at(int(x), int(y))
+    token = found.token_at(*fit("pixel", event.index, tuple[int, int]))
     return (gr.skip(), "No token lies there.") if token is None else (token, explain(found.record, token))
 
 
 def _typed(found: Look | None, token: float | None) -> str:
-    return _HINT if found is None or token is None else explain(found.record, int(token))
+    return _HINT if found is None or token is None else explain(found.record, reread("token", token, int))
 
 
 def explain(record: Any, token: int) -> str:

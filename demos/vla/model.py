@@ -10,6 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vtc.core.fields import field_types, fit
+from vtc.files import read_json
+
 from .drawing import SIDE
 from .words import DIMENSIONS, IDS, WORDS
 
@@ -176,9 +179,13 @@ def load_policy(folder: Path = ASSETS) -> Policy:
         raise FileNotFoundError(
             f"No policy in {folder}: train one with `python -m vtc.demos.vla.train --out {folder}`."
         )
-    given = json.loads(path.read_text())
-    if tuple(given["words"]) != WORDS:
+    given = read_json(path, "configuration of a policy")
+    types = field_types(PolicyConfig)
+    lacking = sorted({"words", *types} - set(given)) if isinstance(given, dict) else ["words"]
+    if lacking:
+        raise ValueError(f"{path} is no configuration of a policy: it lacks {', '.join(lacking)}.")
+    if not isinstance(given["words"], list) or tuple(given["words"]) != WORDS:
         raise ValueError(f"The policy in {folder} was trained on another vocabulary; train it again.")
-    policy = Policy(PolicyConfig(**{name: given[name] for name in asdict(PolicyConfig())}))
+    policy = Policy(PolicyConfig(**{name: fit(name, given[name], hint) for name, hint in types.items()}))
     policy.load_state_dict(load_file(folder / "model.safetensors"))
     return policy.float().eval()

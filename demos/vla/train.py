@@ -21,6 +21,8 @@ from safetensors.torch import load_file
 from vtc.eval.training.masters import Masters
 from vtc.eval.training.recipe import Recipe
 
+from vtc.files import read_json
+
 from .experience import Lessons, School
 from .model import Policy, PolicyConfig, prepare
 from .trainee import Trainee, action_loss, dense_loss
@@ -74,7 +76,7 @@ class Training:
     def __init__(self, recipe: Recipe, batch: int, tasks: int, sparse: float, start: Path | None = None) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.batch, self.sparse = recipe, batch, sparse
-        self.before = None if start is None else json.loads((start / LOG).read_text())
+        self.before = None if start is None else read_json(start / LOG, "log of a training")
         self.policy = Policy(PolicyConfig())
         if start is not None:
             adopt(self.policy, start)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import ast
-import difflib
 import inspect
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vtc.core.budget import Keep
+from vtc.core.budget import Keep, check_keep
+from vtc.core.fields import field_types
+from vtc.core.texts import literal, reread
+from vtc.core.words import nearest, shown
+from vtc.files import file_to_write
+from vtc.methods import make_method, method_class, read_options
 
 NO_METHOD = "none"
 """The model as it is, with the counters: the baseline that is measured in the same way."""
@@ -54,7 +56,6 @@ class Settings:
             Unknown method, value out of range, unknown hyperparameter, or a bad configuration file.
         """
         from vtc.config import load
-        from vtc.methods import make_method
 
         if self.config is not None:
             return load(self.config).build()
@@ -78,20 +79,10 @@ class Settings:
             raise ValueError("config=... stands instead of method, keep and options: pass one or the other.")
         if self.method in (NO_METHOD, "auto") and self.options:
             raise ValueError(f"method={self.method} has no options, but got {sorted(self.options)}.")
+        if self.stats_path is not None:
+            file_to_write(self.stats_path, "numbers")
         self.choice()
         return self
-
-
-def literal(value: Any) -> Any:
-    """Read lists and JSON objects out of text; anything else is returned as it came."""
-    if not isinstance(value, str) or value.strip()[:1] not in tuple("[{(\"'"):
-        return value
-    for read in (json.loads, ast.literal_eval):
-        try:
-            return read(value)
-        except (ValueError, SyntaxError):
-            continue
-    return value
 
 
 def split(args: dict[str, Any]) -> tuple[Settings, dict[str, Any]]:
@@ -109,9 +100,16 @@ def split(args: dict[str, Any]) -> tuple[Settings, dict[str, Any]]:
     dict
         Everything else.
     """
-    ours = {name: literal(args[name]) for name in OURS if name in args}
+    types = field_types(Settings)
+    ours = {name: _given(name, args[name], types[name]) for name in OURS if name in args}
     rest = {name: value for name, value in args.items() if name not in OURS}
     return Settings(**ours), rest
+
+
+def _given(name: str, value: Any, hint: Any) -> Any:
+    if name == "keep":
+        return check_keep(literal(value) if isinstance(value, str) else value)
+    return reread(name, value, hint)
 
 
 def claim(settings: Settings, rest: dict[str, Any], base: type) -> tuple[Settings, dict[str, Any]]:
@@ -132,23 +130,22 @@ def claim(settings: Settings, rest: dict[str, Any], base: type) -> tuple[Setting
     for name, value in rest.items():
         plain = name.removeprefix(PREFIX)
         if name.startswith(PREFIX) or (name in known and name not in named):
-            options[plain] = literal(value)
+            options[plain] = value
         else:
             others[name] = value
     for name in others:
-        near = difflib.get_close_matches(name, [*OURS, *known, *named], n=1)
-        if name not in named and (near or not open_ended):
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = nearest(name, [*OURS, *known, *named])
+        if name not in named and (hint or not open_ended):
             raise TypeError(
-                f"Nobody knows the argument {name!r}.{hint} Ours: {', '.join([*OURS, *known])}. "
+                f"Nobody knows the argument {shown(name)}.{hint} Ours: {', '.join([*OURS, *known])}. "
                 f"{base.__name__}: {', '.join(named)}."
             )
+    if options and settings.config is None and settings.method not in (NO_METHOD, "auto"):
+        options = read_options(settings.method, options)
     return replace(settings, options={**settings.options, **options}).check(), others
 
 
 def _options(settings: Settings) -> tuple[str, ...]:
-    from vtc.methods import method_class
-
     if settings.config is not None or settings.method in (NO_METHOD, "auto"):
         return ()
     return tuple(name for name in method_class(settings.method).options() if name != "keep")

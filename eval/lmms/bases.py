@@ -6,6 +6,8 @@ import gc
 import os
 from typing import Any
 
+from vtc.pretrained import from_pretrained
+
 GENERIC = "generic"
 BASES = {
     "llava": "llava_hf",
@@ -37,7 +39,7 @@ def base_name(args: dict[str, Any]) -> str:
     if "pretrained" not in args:
         raise ValueError("pretrained=... is missing: pass a folder or a model id, or name the class with base=....")
     passed = {name: args[name] for name in ("revision", "trust_remote_code") if name in args}
-    config = AutoConfig.from_pretrained(args["pretrained"], **passed)
+    config = from_pretrained(AutoConfig, args["pretrained"], **passed)
     return BASES.get(config.model_type, GENERIC)
 
 

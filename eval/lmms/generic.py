@@ -10,6 +10,10 @@ from lmms_eval.api.model import lmms
 from lmms_eval.protocol import ChatMessages
 from tqdm import tqdm
 
+from vtc.core.fields import fit
+from vtc.media import Spread, eight_bit, read_film
+from vtc.pretrained import from_pretrained
+
 DEFAULTS = {"max_new_tokens": 128, "num_beams": 1}
 
 
@@ -55,9 +59,10 @@ class Generic(lmms):
         self.accelerator = Accelerator()
         spread = self.accelerator.num_processes > 1 and device.startswith("cuda")
         self.device = torch.device(f"cuda:{self.accelerator.local_process_index}" if spread else device)
-        passed = {"revision": revision, "trust_remote_code": trust_remote_code}
+        passed = {"revision": revision, "trust_remote_code": fit("trust_remote_code", trust_remote_code, bool)}
         kind = dtype if dtype == "auto" else getattr(torch, dtype)
-        self._model = AutoModelForImageTextToText.from_pretrained(
+        self._model = from_pretrained(
+            AutoModelForImageTextToText,
             pretrained,
             dtype=kind,
             attn_implementation=attn_implementation,
@@ -66,7 +71,7 @@ class Generic(lmms):
         ).eval()
         if spread or device_map in ("", "cpu"):
             self._model.to(self.device)
-        self.processor = AutoProcessor.from_pretrained(pretrained, **passed)
+        self.processor = from_pretrained(AutoProcessor, pretrained, **passed)
         self.batch_size, self.max_frames = int(batch_size), max_frames
 
     @property
@@ -100,7 +105,8 @@ class Generic(lmms):
         for _, to_messages, _, doc_id, task, part in batch:
             messages = ChatMessages(messages=to_messages(self.task_dict[task][part][doc_id]))
             pictures, clips, _ = messages.extract_media()
-            images += [picture.convert("RGB") for picture in pictures]
+            # alpha is dropped as in lmms-eval's own classes, so that answers stay comparable
+            images += [eight_bit(picture).convert("RGB") for picture in pictures]
             videos += [read_video(clip, self.max_frames) for clip in clips]
             prompts.append(self._prompt(messages))
         inputs = self.processor(
@@ -164,9 +170,7 @@ def _video_arguments(videos: list[tuple[Any, float]]) -> dict[str, Any]:
 
 def read_video(path: str, most: int) -> tuple[Any, float]:
     """Evenly spread frames of a video file, uint8 [T, H, W, 3], and how many of them make a second."""
-    from decord import VideoReader, cpu
+    import numpy as np
 
-    reader = VideoReader(path, ctx=cpu(0))
-    count = min(most, len(reader))
-    frames = reader.get_batch([round(i * (len(reader) - 1) / max(1, count - 1)) for i in range(count)]).asnumpy()
-    return frames, reader.get_avg_fps() * count / len(reader)
+    film = read_film(path, Spread(int(most), repeat=False))
+    return np.stack([np.asarray(frame) for frame in film.frames]), film.fps * len(film.frames) / film.total

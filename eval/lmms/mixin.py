@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtc.adapters import find_adapter
 
 import vtc
 from vtc.engine.handle import Handle
+from vtc.files import file_to_write
 
 from .arguments import Settings
 from .failure import EvaluationError, exit_under_cli
@@ -127,9 +127,7 @@ class Patched(_Base):
             flat |= {f"vtc_{name}/{task}": value for name, value in values.items()}
         log_metrics(0.0, 0, 0.0, flat)
         if self.settings.stats_path is not None:
-            path = Path(self.settings.stats_path)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(numbers, indent=2))
+            file_to_write(self.settings.stats_path, "numbers").write_text(json.dumps(numbers, indent=2))
 
 
 def _processor(base: Any) -> Any:

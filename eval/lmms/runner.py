@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import vtc
+from vtc.files import file_to_write, read_json
 
 from .arguments import NO_METHOD, Settings
 from .ranks import is_first
 
 log = logging.getLogger("vtc")
+LARGEST_CELL = 2**30
+"""Bytes; a cell holds every answer."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,12 @@ class Cell:
         """Result of an earlier run with the very same key, None without."""
         if not self.path.is_file():
             return None
-        found = json.loads(self.path.read_text())
-        return found if found["key"] == self.key else None
+        try:
+            found = read_json(self.path, "result", most=LARGEST_CELL)
+        except ValueError as error:
+            log.warning("running %s again: %s", self.path.name, error)
+            return None
+        return found if isinstance(found, dict) and found.get("key") == self.key else None
 
 
 def cells(plan: Plan, out: Path) -> list[Cell]:
@@ -141,8 +148,7 @@ def run(
         bench = bench or Bench(plan, cell.settings)
         result = bench.evaluate(cell)
         if result is not None:
-            cell.path.parent.mkdir(parents=True, exist_ok=True)
-            cell.path.write_text(json.dumps(result, indent=2, default=str))
+            file_to_write(cell.path, "result").write_text(json.dumps(result, indent=2, default=str))
             done.append(result)
     return [d for d in done if d is not None] if is_first() else None
 

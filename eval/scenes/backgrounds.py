@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vtc.media.pictures import bundled
+
 PHOTOS = Path(__file__).parent / "photos"
 """Folder of the photographs; its README names their sources and licences."""
 
@@ -18,7 +20,7 @@ Size = tuple[int, int]
 
 @functools.cache
 def _photos() -> tuple[Image.Image, ...]:
-    return tuple(Image.open(path).convert("RGB") for path in sorted(PHOTOS.glob("*.jpg")))
+    return tuple(bundled(path) for path in sorted(PHOTOS.glob("*.jpg")))
 
 
 def _tint(rng: random.Random) -> np.ndarray:

@@ -50,9 +50,11 @@ def finish(name: str, folder: Path, log: Path, facts: dict[str, Any], each: int 
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    from vtc.pretrained import from_pretrained
+
+    model = from_pretrained(AutoModelForImageTextToText, folder, dtype=torch.float32).eval()
     families = SPECS[name].families
-    processor = AutoProcessor.from_pretrained(folder)
+    processor = from_pretrained(AutoProcessor, folder)
     bench = Benchmark(model, processor, each * len(families), families=families, model_name=name)
     rows = [*bench.run(), *bench.run(BLANK)]
     accuracy, blank = ({r.family: round(r.accuracy, 4) for r in rows if r.method == m} for m in ("none", BLANK))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .._dispatch import launching_on, use_triton
 from .._ragged import require_shape
-from ._geometry import geometry_of
+from ._geometry import Mask, geometry_of
 from .blocks import attention_torch, visible_keys
 
 __all__ = ["AttentionStats", "attention_stats", "visible_keys"]
@@ -41,7 +41,7 @@ def attention_stats(
     window: int | None = None,
     softcap: float | None = None,
     key_mask: Tensor | None = None,
-    mask: Tensor | None = None,
+    mask: Mask | None = None,
     cu_seqlens: Tensor | None = None,
     max_seqlen: int | None = None,
 ) -> AttentionStats:
@@ -70,8 +70,9 @@ def attention_stats(
         Scores s become ``softcap * tanh(s / softcap)`` before any mask. Runs in plain torch.
     key_mask : BoolTensor [B, Lk], optional
         False = key hidden from all queries (padding). Hidden keys may hold NaN.
-    mask : Tensor [B or 1, Hq or 1, Lq, Lk], optional
-        Bool (True = seen) or additive. Runs in plain torch.
+    mask : Tensor [B or 1, Hq or 1, Lq, Lk] or callable, optional
+        Bool (True = seen) or additive; or a function from queries LongTensor [B, R] to what they see, bool [B or 1,
+        Hq or 1, R, Lk], for masks that are never spelled out whole. Runs in plain torch.
     cu_seqlens : Tensor [S + 1], optional
         Packed segments (windows, images) of ``q`` and ``k`` with B = 1 and Lq = Lk: attention stays inside each.
     max_seqlen : int, optional

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from .._ragged import require_shape
+
+Mask = Tensor | Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,12 @@ class Geometry:
     window: int | None
     softcap: float | None
     key_mask: Tensor | None
-    mask: Tensor | None
+    mask: Mask | None
     weights: Tensor | None
 
     @property
     def plain(self) -> bool:
-        """Whether the kernel knows everything asked for: no 4-D mask, no window, no softcap."""
+        """Whether the kernel knows everything asked for: no mask but one of keys, no window, no softcap."""
         return self.mask is None and self.window is None and self.softcap is None
 
     def part(self, start: int, length: int) -> Geometry:
@@ -64,7 +67,7 @@ def geometry_of(
     window: int | None = None,
     softcap: float | None = None,
     key_mask: Tensor | None = None,
-    mask: Tensor | None = None,
+    mask: Mask | None = None,
     cu_seqlens: Tensor | None = None,
     max_seqlen: int | None = None,
 ) -> Geometry:
@@ -103,10 +106,10 @@ def geometry_of(
 
 
 def _check_masks(
-    q: Tensor, keys: int, mask: Tensor | None, window: int | None, softcap: float | None, causal: bool
+    q: Tensor, keys: int, mask: Mask | None, window: int | None, softcap: float | None, causal: bool
 ) -> None:
     batch, heads, queries, _ = q.shape
-    if mask is not None:
+    if isinstance(mask, Tensor):
         require_shape(mask, (None, None, queries, keys), "mask")
         if mask.shape[0] not in (1, batch) or mask.shape[1] not in (1, heads):
             raise ValueError(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .._ragged import accumulator
-from ._geometry import Geometry
+from ._geometry import Geometry, Mask
 
 # attention scores held at a time; on the CPU no more than stay in a cache (2 MB in fp32), which is 2 to 3 times faster
 BLOCK = 1 << 22
@@ -38,7 +38,7 @@ def visible_keys(
     causal: bool = False,
     window: int | None = None,
     key_mask: Tensor | None = None,
-    mask: Tensor | None = None,
+    mask: Mask | None = None,
 ) -> Tensor | None:
     """Which keys some queries may see.
 
@@ -56,9 +56,12 @@ def visible_keys(
     BoolTensor [B or 1, 1 or H, R or 1, Lk], or None when all are seen
     """
     seen: list[Tensor] = []
-    if mask is not None:
+    if isinstance(mask, Tensor):
         picked = _mask_rows(mask, rows)
-        seen.append(picked if mask.dtype == torch.bool else picked > torch.finfo(mask.dtype).min / 2)
+        # a NaN in a mask hides nothing: it spoils the row, which shows
+        seen.append(picked if mask.dtype == torch.bool else ~(picked <= torch.finfo(mask.dtype).min / 2))
+    elif mask is not None:
+        seen.append(mask(rows))
     if causal:
         column = torch.arange(keys, device=rows.device)
         place = (rows + (keys - queries))[:, None, :, None]
@@ -93,7 +96,7 @@ def _attention(query: Tensor, k: Tensor, g: Geometry, rows: Tensor) -> Tensor:
     if seen is None:
         return score.softmax(-1).mean(1)
     score = score.masked_fill(~seen, -torch.inf)
-    if g.mask is not None and g.mask.dtype != torch.bool:
+    if isinstance(g.mask, Tensor) and g.mask.dtype != torch.bool:
         score = score + _mask_rows(g.mask, rows).to(score.dtype)
     # rows that see nothing are zero, not NaN; other NaN stays what it is
     blind = ~seen.any(-1, keepdim=True)

@@ -7,7 +7,7 @@ from oracles.views import plain_view
 
 from vtc.core.stage import ModelFacts
 from vtc.core.stats import AttentionCall, mean_rows
-from vtc.engine.actions import Tally
+from vtc.engine.policy.actions import Tally
 from vtc.methods import make_method
 from vtc.methods.vla_pruner import INPUTS, estimate, spread, union
 

@@ -67,7 +67,7 @@ def test_engine_gives_the_same_with_kernels(monkeypatch, launches, method, case)
         missing = [name for name in missing if name != ATTENTION[1]]  # no [CLS]: the pivot needs no attention
     assert not missing
     assert all(torch.equal(a, b) for a, b in zip(results["torch"][1], results["triton"][1], strict=True))
-    assert (results["torch"][0] - results["triton"][0]).abs().max() < 1e-5
+    assert (results["torch"][0] - results["triton"][0]).abs().max() < 3e-5
 
 
 def test_generation_gives_the_same_with_kernels(monkeypatch):

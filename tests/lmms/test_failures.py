@@ -21,9 +21,9 @@ from vtc.cli.app import app  # noqa: E402
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(vtc.methods, "_plugins", lambda: {"broken": Announced()})
-    vtc.methods.method_class.cache_clear()
+    vtc.methods._class.cache_clear()
     yield
-    vtc.methods.method_class.cache_clear()
+    vtc.methods._class.cache_clear()
 
 
 # llava_hf swallows errors of generate and goes on, qwen2_5_vl does not

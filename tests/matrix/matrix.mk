@@ -17,3 +17,12 @@ $(FLOOR)/.installed: pyproject.toml
 	$(FLOOR)/bin/python -m pip install --quiet --upgrade pip uv
 	VIRTUAL_ENV=$(CURDIR)/$(FLOOR) $(FLOOR)/bin/uv pip install --quiet -e ".[dev]" "transformers==$(FLOOR_VERSION)"
 	touch $(FLOOR)/.installed
+
+# the proofs, the covering subset and the engine proofs on every minor version of transformers; VERSIONS="5.5 5.24" picks
+.PHONY: sweep test-floor
+sweep: $(STAMP)
+	$(BIN)/python tests/tools/sweep.py $(VERSIONS)
+
+# the oldest and the two newest, which `make test` has no time for
+test-floor: $(STAMP)
+	$(BIN)/python tests/tools/sweep.py 5.5 5.23 5.24

@@ -17,6 +17,7 @@ from torch import Tensor
 
 import vtc
 from vtc.core.stage import Decoder
+from vtc.proof.setups import closes_up
 
 CASES, METHODS = list(tiny_families.ALL), vtc.list_methods()
 STEPS = dict(max_new_tokens=4)
@@ -151,7 +152,7 @@ def pruned(model: Any, handle: Any, name: str, number: int) -> None:
     if merged and not (exact and not late):
         alone(model, name, inputs, logits, tolerance)
     if not merged and not hybrid:
-        renumber = renumbering(stages) if not handle.adapter.multimodal_rope else False
+        renumber = closes_up(stages) if not handle.adapter.multimodal_rope else False
         with handle.disabled():
             expected = oracle.oracle_logits(model, inputs, record, oracle.new_tokens(out, inputs), renumber)
         assert (logits - expected).abs().max() < tolerance
@@ -163,14 +164,6 @@ def alone(model: Any, name: str, inputs: dict[str, Tensor], logits: Tensor, tole
     for row in range(len(inputs["input_ids"])):
         one = oracle.generate(model, tiny.alone(case, row), **STEPS)
         assert (torch.stack(one.logits, 1)[0] - logits[row]).abs().max() < tolerance
-
-
-def renumbering(stages: list[Any]) -> bool | str:
-    """What the oracle must know: positions close up at every cut, at the first one only, or never."""
-    early, late = ({s.positions for s in stages if isinstance(s.at, Decoder) is decoder} for decoder in (False, True))
-    if "renumber" in late or not late:
-        return "renumber" in early | late
-    return "first" if "renumber" in early else False
 
 
 def counts(handle: Any, record: Any) -> None:

@@ -55,7 +55,7 @@ def test_matrix(record_property, method, attention):
         if any(log.raw_groups is not None for log in record.images):
             alone(model, handle, inputs, found)
         else:
-            assert (found - pi0_oracle(model, handle, inputs)).abs().max() < 1e-5
+            assert (found - pi0_oracle(model, handle, inputs)).abs().max() < 3e-5
         early = any(isinstance(s.at, Encoder | Projector) for s in handle.methods[0].stages(handle.facts))
         assert (record.layers[0][1] < record.sequence) == early
     finally:
@@ -69,4 +69,4 @@ def alone(model: Any, handle: Any, inputs: dict[str, torch.Tensor], found: torch
         one = {k: v[row : row + 1] for k, v in inputs.items()}
         one |= {k: one[k][:, :cameras] for k in ("pixel_values", "pixel_attention_mask")}
         one |= {k: one[k][:, :length] for k in ("input_ids", "attention_mask")}
-        assert (model.sample_actions(**one)[0] - found[row]).abs().max() < 1e-5
+        assert (model.sample_actions(**one)[0] - found[row]).abs().max() < 3e-5

@@ -105,7 +105,7 @@ def test_reference_is_the_last_real_token(model):
     right = CASE.inputs([[3, "image", 5], [9, "image", 9]], [0, 1], "right")
     alone = CASE.inputs([[3, "image", 5]], [0])
     padded = {k: v[:1] for k, v in right.items()}
-    assert (final_state(model, padded) - final_state(model, alone)).abs().max() < 1e-5
+    assert (final_state(model, padded) - final_state(model, alone)).abs().max() < 3e-5
 
 
 @pytest.mark.parametrize("keep", [1.0, 25, 0.0])

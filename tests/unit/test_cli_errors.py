@@ -41,6 +41,18 @@ def text_file(tmp_path):
         (["eval", "quality", "--methods", ","], "at least one method"),
         (["eval", "quality", "--methods", "random:sead=1"], "Did you mean 'seed'"),
         (["eval", "quality", "--keep", "0.25,2.0"], "keep=2"),
+        (["run", "--keep", "1e999"], "keep=inf"),
+        (["run", "--method", "vflowopt", "--option", "exact_budget=fasle"], "exact_budget='fasle'"),
+        (["run", "--method", "random", "--option", "seed=1.5"], "pass a whole number"),
+        (["run", "--method", "random", "--option", "keep=0.5"], "--keep"),
+        (["run", "--option", "processor=1"], "no option 'processor'"),
+        (["eval", "quality", "--methods", "random:seed=x"], "seed='x'"),
+        (["eval", "run", "--methods", "vtc-cls:ensemble=summ"], "Did you mean 'sum'"),
+        (["bench", "selectors", "--sizes", "0"], "--sizes '0'"),
+        (["bench", "selectors", "--dims", "9" * 30], "--dims"),
+        (["bench", "selectors", "--device", "meta"], "holds no numbers"),
+        (["run", "--device", "gpu"], "--device 'gpu' cannot be used; choose auto or one of cpu"),
+        (["calibrate", "--model", "x", "--data", "x", "--keep", "nan"], "keep=nan"),
     ],
 )
 def test_errors_are_one_line_on_stderr_with_status_1(words, message):
@@ -80,7 +92,16 @@ def test_a_broken_configuration(tmp_path):
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("words", [["run", "--keepp", "1"], ["runn"], ["eval", "quality", "--limit", "0"], ["path"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "--keepp", "1"],
+        ["runn"],
+        ["eval", "quality", "--limit", "0"],
+        ["path"],
+        ["run", "--max-new-tokens", "9" * 30],
+    ],
+)
 def test_wrong_usage_has_status_2(words):
     result = call(*words)
     assert result.exit_code == 2 and result.stdout == ""

@@ -92,7 +92,7 @@ def test_grouped_mean_by_hand():
     assert group_shares(groups, weights, 2).tolist() == [0.25, 0.75, 1.0, 0.0]
 
 
-@pytest.mark.parametrize("kind", ["full", "causal", "window", "softcap", "padding", "additive", "blocks"])
+@pytest.mark.parametrize("kind", ["full", "causal", "window", "softcap", "padding", "additive", "blocks", "callable"])
 def test_attention_statistics_against_the_dense_matrix(kind, monkeypatch):
     """Rows and column means from q and k, in blocks, against a float64 softmax of the whole matrix; GQA throughout."""
     monkeypatch.setattr("vtc.core.stats.BLOCK", 50)
@@ -118,10 +118,12 @@ def test_attention_statistics_against_the_dense_matrix(kind, monkeypatch):
         valid[0, :3] = False
         seen &= valid[:, None, None]
         options["mask"] = valid.long()
-    if kind in ("additive", "blocks"):
+    if kind in ("additive", "blocks", "callable"):
         seen = torch.block_diag(torch.ones(4, 4), torch.ones(7, 7)).bool()[None, None].expand(2, 1, -1, -1)
         bias = torch.zeros(1, 1, 11, 11).masked_fill(~seen[:1], torch.finfo(torch.float32).min)
         options["mask"] = bias if kind == "additive" else seen[:1]
+    if kind == "callable":
+        options["mask"] = lambda rows: seen[:, 0].gather(1, rows[..., None].expand(-1, -1, 11))[:, None]
     weights = torch.softmax(logits.masked_fill(~seen, -torch.inf), -1)
     call = AttentionCall(q, k, 0.3, **options)
     rows = torch.tensor([[4, 9], [9, 2]])

@@ -40,7 +40,7 @@ def test_quantized_layers_hold_and_count_what_was_kept(tiny_model, method):
         found = oracle.generate(model, inputs, max_new_tokens=9, past_key_values=cache)
         assert handle.last.kv_bytes == before
     assert torch.equal(plain.sequences, found.sequences)
-    assert (torch.stack(plain.logits) - torch.stack(found.logits)).abs().max() < 1e-5
+    assert (torch.stack(plain.logits) - torch.stack(found.logits)).abs().max() < 3e-5
     assert kv.kv_bytes(cache) == kv.kv_bytes(plain.past_key_values)
 
 
@@ -102,9 +102,9 @@ def test_second_turn_with_an_image_equals_masking(tiny_model, name, method):
     whole = {**both, **turn, **{k: torch.cat([start[k], more[k]]) for k in start if k not in turn}}
     new = torch.cat([*steps, token], 1)
     expected = oracle.oracle_logits(model, whole, SimpleNamespace(images=images), new, renumbering(name, made))
-    assert (found[:, -1] - expected[:, 0]).abs().max() < 1e-5
+    assert (found[:, -1] - expected[:, 0]).abs().max() < 3e-5
     if answers:
-        assert (torch.stack(answers, 1) - expected[:, 1:]).abs().max() < 1e-5
+        assert (torch.stack(answers, 1) - expected[:, 1:]).abs().max() < 3e-5
 
 
 def test_one_prompt_lookup_step_reads_the_last_prompt_token(tiny_model):

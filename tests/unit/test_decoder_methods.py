@@ -97,7 +97,7 @@ def test_batch_equals_each_sample_alone(tiny_model, name, method, side):
         for row in range(len(case.samples)):
             handle.reset()
             solo = model(**tiny.alone(case, row)).logits[0, -1]
-            assert (solo - together[row, inputs["attention_mask"][row].bool()][-1]).abs().max() < 1e-5
+            assert (solo - together[row, inputs["attention_mask"][row].bool()][-1]).abs().max() < 3e-5
             for image in handle.last.images if handle.last else ():
                 assert torch.equal(image.kept, kept[row, image.image])
 
@@ -134,7 +134,7 @@ def test_generation_modes(tiny_model, name, method):
         dynamic = oracle.generate(model, inputs)
         static = oracle.generate(model, inputs, cache_implementation="static")
         assert torch.equal(dynamic.sequences, static.sequences)
-        assert (torch.stack(dynamic.logits) - torch.stack(static.logits)).abs().max() < 1e-5
+        assert (torch.stack(dynamic.logits) - torch.stack(static.logits)).abs().max() < 3e-5
         one = tiny.alone(case, 1)
         looked = model.generate(**one, **tiny.GENERATE, prompt_lookup_num_tokens=3)
         assert torch.equal(model.generate(**one, **tiny.GENERATE), looked)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import oracle
 import pytest
@@ -22,12 +22,12 @@ class Probe(Method):
     summary = "test"
     stat: str = "received"
     layers: tuple[int, ...] = (1, 2)
+    seen: list = field(default_factory=list)
 
     def stages(self, facts):
         from vtc.core.stage import Projector
 
         needs = tuple(Need("vision", layer, self.stat) for layer in self.layers)
-        self.seen = []
 
         def select(view):
             self.seen.append([view.stats[n] for n in needs])
@@ -133,7 +133,7 @@ def test_pruning_inside_the_tower_equals_masking_there(tiny_model, name, attenti
     for image in record.images:
         rows = start[image.modality] + image.kept
         start[image.modality] += image.before
-        assert (features[image.modality][rows] - expected[image.modality][rows]).abs().max() < 1e-5
+        assert (features[image.modality][rows] - expected[image.modality][rows]).abs().max() < 3e-5
 
 
 def _features(model, inputs):

@@ -97,7 +97,7 @@ def test_batch_equals_each_sample_alone(tiny_model, name, side):
             for i in range(len(case.samples)):
                 one = tiny.alone(case, i)
                 real = inputs["attention_mask"][i].bool()
-                assert (model(**one).logits[0, -4:] - together[i, real][-4:]).abs().max() < 1e-5
+                assert (model(**one).logits[0, -4:] - together[i, real][-4:]).abs().max() < 3e-5
                 if side == "left":
                     solo = oracle.generate(model, one)
                     both = oracle.generate(model, inputs)
@@ -135,7 +135,7 @@ def test_static_cache_equals_dynamic(tiny_model, name):
                 static = oracle.generate(model, inputs, cache_implementation="static")
             assert torch.equal(dynamic.sequences, static.sequences)
             for a, b in zip(dynamic.logits, static.logits, strict=True):
-                assert (a - b).abs().max() < 1e-5
+                assert (a - b).abs().max() < 3e-5
 
 
 @pytest.mark.parametrize("name", ["llava-clip", "llava-pixtral", "qwen2_5_vl"])
@@ -158,7 +158,7 @@ def test_two_turns_on_one_cache(tiny_model, name):
         cache = opened.past_key_values
         cache.crop(-(cache.get_seq_length() - start["input_ids"].shape[1]))
         continued = _second_turn(model, turn, more, cache, start["input_ids"].shape[1])
-        assert (continued - expected).abs().max() < 1e-5
+        assert (continued - expected).abs().max() < 3e-5
 
 
 def _second_turn(model, turn, more, cache, past):

@@ -17,7 +17,7 @@ import vtc
 from vtc import adapters, methods
 
 EXAMPLE = Path(__file__).parents[1] / "third_party"
-CACHES = [adapters.list_adapters, methods._plugins, methods.method_class]
+CACHES = [adapters.list_adapters, methods._plugins, methods._class]
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_the_generic_adapter_serves_unlisted_families(name):
         assert handle.adapter.family == "generic"
         out = oracle.generate(model, inputs)
     expected = oracle.oracle_logits(model, inputs, handle.last, oracle.new_tokens(out, inputs))
-    assert (torch.stack(out.logits, 1) - expected).abs().max() < 1e-5
+    assert (torch.stack(out.logits, 1) - expected).abs().max() < 3e-5
     if name.startswith("qwen"):
         with vtc.patched(model, "vtc-cls"), pytest.raises(ValueError, match="adapter"):
             model(**inputs)

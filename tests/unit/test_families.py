@@ -159,7 +159,7 @@ def test_pruning_inside_the_tower_equals_masking_there(tiny_model, name):
         patches = image.kept[(image.unit.filled().role[image.kept] == Role.PATCH)]
         rows = start[image.modality] + patches
         start[image.modality] += image.before
-        assert (features[image.modality][rows] - expected[image.modality][rows]).abs().max() < 1e-5
+        assert (features[image.modality][rows] - expected[image.modality][rows]).abs().max() < 3e-5
 
 
 def test_pruning_inside_the_tower_is_refused_where_features_are_interpolated(tiny_model):
@@ -178,7 +178,7 @@ def test_rows_added_to_early_layers_reach_the_kept_tokens(tiny_model, name, cuts
         with vtc.patched(model, oracle.Norms(keep=0.6, cuts=cuts, before=before)) as handle:
             out = oracle.generate(model, inputs, max_new_tokens=4)
         expected = oracle.oracle_logits(model, inputs, handle.last, oracle.new_tokens(out, inputs))
-        assert (torch.stack(out.logits, 1) - expected).abs().max() < 1e-5
+        assert (torch.stack(out.logits, 1) - expected).abs().max() < 3e-5
 
 
 def test_cuts_before_linear_attention_are_refused(tiny_model):
@@ -194,7 +194,7 @@ def test_static_caches_keep_the_blocks_that_attend_both_ways(tiny_model, name):
         dynamic = oracle.generate(model, inputs)
         static = oracle.generate(model, inputs, cache_implementation="static")
     assert torch.equal(dynamic.sequences, static.sequences)
-    assert max((a - b).abs().max() for a, b in zip(dynamic.logits, static.logits, strict=True)) < 1e-5
+    assert max((a - b).abs().max() for a, b in zip(dynamic.logits, static.logits, strict=True)) < 3e-5
 
 
 def test_rows_the_processor_has_dropped_already(tiny_model):
@@ -215,4 +215,4 @@ def test_rows_the_processor_has_dropped_already(tiny_model):
     assert log.before == 26 and unit.part.tolist() == [0] * 16 + [1] * 10
     assert unit.cell[16:].tolist() == [i for i in range(16) if i % 3]
     expected = oracle.oracle_logits(model, inputs, handle.last, oracle.new_tokens(out, inputs))
-    assert (torch.stack(out.logits, 1) - expected).abs().max() < 1e-5
+    assert (torch.stack(out.logits, 1) - expected).abs().max() < 3e-5

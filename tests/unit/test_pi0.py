@@ -55,7 +55,7 @@ def test_pruned_actions_equal_masked_ones(model):
             inputs = pi0_inputs(seed)
             found = model.sample_actions(**inputs)
             assert [(start, rows) for start, rows in handle.last.layers] == [(0, [39, 21]), (3, [20, 11])]
-            assert (found - pi0_oracle(model, handle, inputs)).abs().max() < 1e-5
+            assert (found - pi0_oracle(model, handle, inputs)).abs().max() < 3e-5
             with handle.disabled():
                 assert (found - model.sample_actions(**inputs)).abs().max() > 1e-2
 
@@ -71,7 +71,7 @@ def test_a_batch_equals_its_rows_alone(plain):
                     inputs["pixel_attention_mask"] = inputs["pixel_attention_mask"][:, :cameras]
                     length = cameras * PATCHES + words
                     inputs |= {k: inputs[k][:, :length] for k in ("input_ids", "attention_mask")}
-                    assert (plain.sample_actions(**inputs)[0] - expected[row]).abs().max() < 1e-5
+                    assert (plain.sample_actions(**inputs)[0] - expected[row]).abs().max() < 3e-5
 
 
 def test_keep_1_and_warm_up_are_bit_identical(model):
@@ -119,7 +119,7 @@ def test_a_forward_of_its_own_equals_sampling(plain):
                 masked_layers(plain.model.dit.layers, alive),
             ):
                 expected = plain(**inputs, timestep=timestep, actions=targets).logits
-        assert (out.logits - expected).abs().max() < 1e-5
+        assert (out.logits - expected).abs().max() < 3e-5
         assert handle.last.after == 13 + 6
         out.loss.sum().backward()
     tower = plain.model.vlm.vision_tower
@@ -132,7 +132,7 @@ def test_facts_of_the_support_matrix(plain):
     facts, typical = adapter.facts(plain), typical_facts(adapter)
     assert facts.actions == "expert" and facts.family == "pi0"
     assert (facts.decoder_layers, facts.vision_layers) == (6, 2)
-    for name in ("multimodal_rope", "has_class_token", "linear_layers", "no_cuts"):
+    for name in ("keeps_positions", "has_class_token", "linear_layers", "no_cuts"):
         assert getattr(facts, name) == getattr(typical, name)
 
 

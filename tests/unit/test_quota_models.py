@@ -1,5 +1,6 @@
 """QuoTA inside tiny models, against the stock model fed with resampled features by hand."""
 
+import contextvars
 import copy
 import threading
 from functools import partial
@@ -311,7 +312,7 @@ def test_a_scorer_is_asked_once_per_call(setup):
 def test_scores_reach_a_thread_that_streams(setup):
     model, inputs = setup("llava_onevision-video", FILM)
     with vtc.patched(model, "quota", keep=0.5) as handle, handle.frame_scores([0, 0, 1, 0]):
-        thread = threading.Thread(target=run, args=(model, inputs))
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(run, model, inputs))
         thread.start()
         thread.join()
         assert handle.last.after == 17

@@ -17,7 +17,7 @@ from vtc.methods._cells import lattice
 from vtc.methods._thirds import mean_share, solve_last
 
 SIGLIP = ModelFacts("llava_onevision", 26, 25, False, tuple(range(26)), 28)
-QWEN = ModelFacts("qwen2_5_vl", 32, 31, False, (7, 15, 23, 31), 28, True)
+QWEN = ModelFacts("qwen2_5_vl", 32, 31, False, (7, 15, 23, 31), 28, True, True, True)
 NEWLINE_SCORE = torch.nan
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vtc
+from vtc.media import FILM, Spread, films
 from vtc.video import Clip, frame_count, frame_times, read_video, sample_indices, time_sentence, time_stamps
 
 
@@ -110,9 +111,9 @@ def test_a_track_without_frames(tmp_path):
 
 
 def test_a_file_that_claims_too_many_frames_is_sampled_anew(film, monkeypatch):
-    monkeypatch.setattr("vtc.video.reading._facts", lambda path: (50, 10.0))
-    clip = read_video(film, count=5)
-    assert clip.total == 40 and clip.indices == [0, 9, 19, 29, 39]
+    monkeypatch.setattr(films, "_facts", lambda path, limits: films.Facts(50, 10.0, 5.0))
+    frames, indices, fps, total = films.load_frames(film, Spread(5), None, FILM)
+    assert (fps, total) == (10.0, 40) and indices == list(frames) == [0, 9, 19, 29, 39]
 
 
 def test_sound_alone_is_no_video(tmp_path):

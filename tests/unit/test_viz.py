@@ -148,7 +148,7 @@ def test_lattice_of_an_odd_size_covers_every_pixel():
 def test_legend_and_lines_grow_with_the_picture(width):
     unit = Unit("image", 4, grid=(1, 2, 2))
     picture = Image.new("RGB", (width, width // 2), "white")
-    out = np.asarray(overlay(picture, record(unit, [0]))).astype(int)
+    out = np.asarray(overlay(picture, record(unit, [0]), side=None)).astype(int)
     legend = out[width // 2 :]
     share = len(legend) / width
     assert 0.015 < share < 0.2

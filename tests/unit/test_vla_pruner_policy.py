@@ -74,7 +74,7 @@ def test_pruned_actions_equal_masked_ones(policy):
         for seed in range(5):
             obs = observation(seed, rows=2, words=(6, 4))
             out = policy.act(*obs)
-            assert (logits(out) - oracle(policy, handle, obs, out.sequences)).abs().max() < 1e-5
+            assert (logits(out) - oracle(policy, handle, obs, out.sequences)).abs().max() < 3e-5
             assert handle.last.after == (32 if seed < 3 else 16)
         assert handle.last.layers == [(0, [23, 21]), (3, [15, 13])]
         assert [layer.keys.shape[2] for layer in out.past_key_values.layers] == [29] * 3 + [21] * 3
@@ -111,7 +111,7 @@ def test_a_padded_batch_equals_its_rows_alone(plain):
                 if row == 1 and t == 4:
                     handle.reset()
                 alone = logits(plain.act(pixels[row : row + 1], ids[row : row + 1, skip:]))
-                assert (alone[0] - together[t][row]).abs().max() < 1e-5
+                assert (alone[0] - together[t][row]).abs().max() < 3e-5
 
 
 @pytest.mark.parametrize("layers", [None, "upper_half", (1,)])
@@ -164,7 +164,7 @@ def test_a_loop_of_its_own_equals_generate(plain):
             found = [plain.loop(*o) for o in obs]
         assert handle.state.pending is not None
         # the loop feeds its last token as well, which generate does not
-        assert all((a - b).abs().max() < 1e-5 for a, b in zip(found[:3], expected, strict=False))
+        assert all((a - b).abs().max() < 3e-5 for a, b in zip(found[:3], expected, strict=False))
         assert len(history(handle)) == len(remembered) == 3 and handle.state.pending is None
 
 
@@ -176,7 +176,7 @@ def test_a_chunk_in_one_pass(attention):
         for seed in range(5):
             obs, seen = observation(seed, rows=2, words=(6, 4), cameras=2), Seen({})
             found = policy.chunk(*obs, 5)
-            assert (found - oracle(policy, handle, obs, seen=seen, chunk=5)).abs().max() < 1e-5
+            assert (found - oracle(policy, handle, obs, seen=seen, chunk=5)).abs().max() < 3e-5
             assert [log.after for log in handle.last.images] == [16] * 4 or seed >= 3
             if attention == "eager":
                 for row, first in ((0, 1), (1, 3)):
@@ -215,10 +215,10 @@ def test_other_methods(plain, method):
         out = plain.act(*obs)
         assert 0 < handle.last.after < handle.last.before
         if method in ("fastv", *options):
-            assert (logits(out) - oracle(plain, handle, obs, out.sequences)).abs().max() < 1e-5
+            assert (logits(out) - oracle(plain, handle, obs, out.sequences)).abs().max() < 3e-5
         for row, skip in ((0, 0), (1, 2)):
             alone = plain.act(obs[0][row : row + 1], obs[1][row : row + 1, skip:])
-            assert method == "random" or (logits(alone)[0] - logits(out)[row]).abs().max() < 1e-5
+            assert method == "random" or (logits(alone)[0] - logits(out)[row]).abs().max() < 3e-5
     assert torch.equal(logits(plain.act(*obs)), expected)
 
 
@@ -231,7 +231,7 @@ def test_dropping_before_the_model_equals_a_shorter_prompt(plain):
     alive = torch.cat([torch.tensor([0]), kept, torch.arange(1 + PATCHES, embeds.shape[1])])
     with torch.no_grad():
         short = plain.language_model(inputs_embeds=embeds[:, alive]).logits[:, -1]
-    assert (out[:, 0] - short).abs().max() < 1e-5
+    assert (out[:, 0] - short).abs().max() < 3e-5
 
 
 @pytest.mark.parametrize("method", ["vtc-cls", "hired", "visionzip"])
@@ -253,7 +253,7 @@ def test_a_decoder_without_a_head(plain):
     with patched(plain, warmup="semantic"):
         mask = plain.mask(obs[1])
         whole = plain.language_model(inputs_embeds=plain.embed(*obs), attention_mask=mask).logits[:, -1]
-    assert (first - whole).abs().max() < 1e-5
+    assert (first - whole).abs().max() < 3e-5
 
 
 def test_sliding_windows_and_static_caches(plain):
@@ -277,7 +277,7 @@ def test_sliding_windows_and_static_caches(plain):
             handle.reset()
             out = plain.act(*obs, cache_implementation=kind, disable_compile=True)
             found.append((logits(out), history(handle)[-1]))
-        assert all((a - b).abs().max() < 1e-5 for a, b in zip(*found, strict=True))
+        assert all((a - b).abs().max() < 3e-5 for a, b in zip(*found, strict=True))
 
 
 @pytest.mark.parametrize(

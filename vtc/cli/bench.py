@@ -22,18 +22,19 @@ def selectors(
     sizes: Annotated[str, typer.Option(help="Visual tokens N, with commas.")] = "576,2304,2880,16384",
     dims: Annotated[str, typer.Option(help="Feature widths, with commas.")] = "1024",
     keep: Annotated[str, typer.Option(help="Shares, with commas.")] = "0.1,0.25",
-    repeats: Annotated[int, typer.Option(min=1, help="Timed calls after one warm-up.")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, max=values.MOST, help="Timed calls after one warm-up.")] = 3,
     only: Annotated[str | None, typer.Option(help="Labels with commas; default: all.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
     """Time and peak extra memory of every selector on random features, without a model."""
+    counts = values.numbers(sizes, "sizes"), values.numbers(dims, "dims")
     shares = [float(values.parse_keep(text)) for text in keep.split(",")]
 
     from vtc.eval.bench_selectors import run
 
     labels = None if only is None else [label.strip() for label in only.split(",")]
-    rows = run(_numbers(sizes), _numbers(dims), shares, repeats, labels, device)
+    rows = run(*counts, shares, repeats, labels, str(values.device(device)))
     if as_json:
         print_json(rows)
         return
@@ -41,10 +42,3 @@ def selectors(
     threads = rows[0]["threads"] if rows else "-"
     title = f"Selectors on {device}, {threads} threads: median of {repeats}"
     print_table(columns, [[row[c] for c in columns] for row in rows], title)
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise ValueError(f"{text!r} is not a list of whole numbers such as 576,2304.") from None

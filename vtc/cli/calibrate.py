@@ -8,16 +8,20 @@ from typing import Annotated
 
 import typer
 
+from vtc.files import file_to_write
+
+from .values import MOST
+
 
 def calibrate(
     model: Annotated[str, typer.Option(help="Embedded name, folder or Hub id.")],
     data: Annotated[Path, typer.Option(help='JSON lines {"image": path, "question": text}, or a folder with them.')],
     out: Annotated[Path, typer.Option(help="Configuration to write; the trials go beside it.")] = Path("vflowopt.json"),
     keep: Annotated[float, typer.Option(help="Budget: mean share of visual tokens over the layers.")] = 0.25,
-    iterations: Annotated[int, typer.Option(min=1, help="Trials in all.")] = 50,
-    initial: Annotated[int, typer.Option(min=1, help="Random trials at the start.")] = 15,
-    limit: Annotated[int, typer.Option(min=1, help="Samples to use.")] = 30,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the proposals.")] = 42,
+    iterations: Annotated[int, typer.Option(min=1, max=MOST, help="Trials in all.")] = 50,
+    initial: Annotated[int, typer.Option(min=1, max=MOST, help="Random trials at the start.")] = 15,
+    limit: Annotated[int, typer.Option(min=1, max=MOST, help="Samples to use.")] = 30,
+    seed: Annotated[int, typer.Option(min=0, max=MOST, help="Seed of the proposals.")] = 42,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
@@ -26,14 +30,17 @@ def calibrate(
     Several processes share the samples under `accelerate launch` or `torchrun`.
     """
     from vtc.eval.calibrate import calibrate as search
+    from vtc.eval.calibrate import check_budget
     from vtc.eval.samples import prepare, read_samples
 
     from .loading import load
 
+    check_budget(keep)
+    file_to_write(out, "configuration")
+    trials = file_to_write(out.with_suffix(".trials.json"), "trials")
     samples = read_samples(data, limit)
     loaded = load(model, device)
     inputs = prepare(loaded.processor, samples, loaded.model.device)
-    trials = out.with_suffix(".trials.json")
     found = search(
         loaded.model,
         inputs,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import vtc
 from vtc.chat import Answer, ask
 from vtc.core.budget import Keep
+from vtc.media.limits import DRAWING_SIDE
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -55,7 +56,9 @@ def ask_compressed(
         return Compressed(name, handle.reason, handle.keep, answer, handle.report(), records)
 
 
-def write_pictures(out: Path, stem: str, processor: Any, images: Sequence[Image], records: Sequence[Any]) -> list[Path]:
+def write_pictures(
+    out: Path, stem: str, processor: Any, images: Sequence[Image], records: Sequence[Any], side: int = DRAWING_SIDE
+) -> list[Path]:
     """Write ``STEM_IMAGE_kept.png`` (and ``_scores.png`` where the method ranks) for every image."""
     from vtc.viz import modes, overlay, seen
 
@@ -64,6 +67,6 @@ def write_pictures(out: Path, stem: str, processor: Any, images: Sequence[Image]
     for record in records:
         for mode in [mode for mode in modes(record) if mode in ("kept", "scores")]:
             path = out / f"{stem}_{record.image}_{mode}.png"
-            overlay(seen(images[record.image], processor), record, mode).save(path)
+            overlay(seen(images[record.image], processor), record, mode, side=side).save(path)
             written.append(path)
     return written

@@ -1,4 +1,4 @@
-"""``vtc doctor``: versions and device."""
+"""``vtc doctor``: versions and device, and proof that vtc is right with them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from .output import print_json, print_table
+from .proofs import as_dict, show, skipped, verdicts_on
 
 _NEEDED = ("torch", "transformers", "safetensors", "numpy", "pillow", "typer", "rich")
 _OPTIONAL = (
@@ -23,8 +24,22 @@ _OPTIONAL = (
 )
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False) -> None:
-    """Show versions, the device and the tested range; exit status 1 when something needed is wrong."""
+def doctor(
+    prove: Annotated[bool, typer.Option("--prove", help="Prove vtc on tiny models, in seconds.")] = False,
+    family: Annotated[str | None, typer.Option(help="Prove this family alone; see `vtc models`.")] = None,
+    model: Annotated[str | None, typer.Option(help="Prove this model's config, shrunk: folder or Hub id.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+) -> None:
+    """Show versions, the device and the tested range; exit status 1 when something needed is wrong.
+
+    With --prove: build tiny random models of every family and compare vtc with brute force on this machine: keep=1 is
+    bit-identical, dropping equals masking, cached decoding equals uncached, a padded batch equals its rows, unpatching
+    leaves nothing, KV bytes are right. Exit status 1 when anything differs.
+    """
+    if (family or model) and not prove:
+        raise typer.BadParameter("--family and --model belong to --prove: vtc doctor --prove --family llava")
+    if family and model:
+        raise typer.BadParameter("Choose --family or --model, not both: a model brings its family.")
     problems = _problems()
     result = {
         "vtc": _version("vtc"),
@@ -34,11 +49,16 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON only
         "device": _device(),
         "problems": problems,
     }
+    # what is missing would fail every proof for a reason that is told already
+    verdicts = verdicts_on(family, model) if prove and not problems else []
+    if prove:
+        result["proof"] = as_dict(verdicts)
     if as_json:
         print_json(result)
     else:
         _show(result)
-    if problems:
+        show(verdicts)
+    if problems or not all(verdict.holds for verdict in verdicts if not skipped(verdict)):
         raise typer.Exit(1)
 
 

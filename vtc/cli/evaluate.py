@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vtc.files import file_to_write
+
 from . import values
 from .output import cell, print_json, print_table
 
@@ -35,15 +37,18 @@ def quality(
     model: Annotated[str, typer.Option(help="Embedded name, folder or Hub id.")] = "tiny-llava",
     methods: Annotated[str, typer.Option(help=METHODS_HELP)] = "none,random,vtc-cls",
     keep: Annotated[str, typer.Option(help=KEEP_HELP)] = "0.25",
-    limit: Annotated[int, typer.Option(min=1, help="Number of questions in all; families take turns.")] = 300,
-    seed: Annotated[int, typer.Option(min=0, help="Which set of questions.")] = 0,
-    batch: Annotated[int, typer.Option(min=1, help="Questions per batch.")] = 50,
+    limit: Annotated[
+        int, typer.Option(min=1, max=values.MOST, help="Number of questions in all; families take turns.")
+    ] = 300,
+    seed: Annotated[int, typer.Option(min=0, max=values.MOST, help="Which set of questions.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, max=values.MOST, help="Questions per batch.")] = 50,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for quality.json, .csv, .md and .png.")] = None,
 ) -> None:
     """Exact answers on generated scenes, per method, strength and family of questions."""
     todo = plan(methods, keep)
+    results = None if out is None else file_to_write(out / "quality.json", "results")
 
     from vtc.eval.quality import Benchmark
     from vtc.eval.quality_report import write_all
@@ -56,9 +61,9 @@ def quality(
     for method, strength, given in todo:
         rows += bench.run(method, strength, given)
     data = [row.to_dict() for row in rows]
-    if out is not None:
+    if out is not None and results is not None:
         write_all(rows, out)
-        (out / "quality.json").write_text(json.dumps(data, indent=2))
+        results.write_text(json.dumps(data, indent=2))
     if as_json:
         print_json(data)
     else:
@@ -77,7 +82,7 @@ def plan(methods: str, keep: str) -> _Plan:
         if name in _UNPATCHED:
             found.append((name, None, {}))
             continue
-        options = values.parse_options(pairs)
+        options = values.parse_options(pairs, name)
         values.check_method(name, strengths[0], options)
         found += [(name, strength, options) for strength in strengths]
     return found

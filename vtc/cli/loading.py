@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vtc.pretrained import from_pretrained
+
+from . import values
 from .errors import debugging
 from .values import nearest, one_reason
 
@@ -34,39 +37,51 @@ def load(name: str, device: str = "auto") -> Loaded:
     Raises
     ------
     ValueError
-        The model is no vision-language model.
+        The model is no vision-language model, or there is no such device.
     OSError
         It cannot be found or read.
     """
     from vtc.demos.embedded import EMBEDDED, load_embedded
 
+    place = values.device(device)
     be_quiet()
     if name in EMBEDDED:
         import torch
 
         torch.set_num_threads(1)  # too small to gain from more threads, which only wait for one another
         model, processor = load_embedded(name)
-        return Loaded(name, model.to(_device(device)), processor, EMBEDDED[name].note)
+        return Loaded(name, model.to(place), processor, EMBEDDED[name].note)
     _check_exists(name, list(EMBEDDED))
     _check_is_vlm(name)
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     try:
-        processor = AutoProcessor.from_pretrained(name)
-        model = AutoModelForImageTextToText.from_pretrained(name, dtype="auto").to(_device(device))
+        processor = from_pretrained(AutoProcessor, name)
+        model = from_pretrained(AutoModelForImageTextToText, name, dtype="auto").to(place)
     except (OSError, ValueError, ImportError) as error:
         raise OSError(f"Cannot load {name!r}: {one_reason(error)}.") from error
     return Loaded(_short(name), model.eval(), processor)
 
 
+def load_config(name: str) -> Any:
+    """Load the configuration of a model, as :func:`load` finds it, without its weights.
+
+    Raises
+    ------
+    OSError
+        It cannot be found or read.
+    """
+    from vtc.demos.embedded import EMBEDDED
+
+    be_quiet()
+    if name in EMBEDDED:
+        return _config(str(EMBEDDED[name].path))
+    _check_exists(name, list(EMBEDDED))
+    return _config(name)
+
+
 def _short(name: str) -> str:
     return Path(name).resolve().name if Path(name).exists() else name
-
-
-def _device(name: str) -> Any:
-    import torch
-
-    return torch.device(name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
 
 
 def be_quiet() -> None:
@@ -92,13 +107,19 @@ def _check_exists(name: str, embedded: list[str]) -> None:
         raise FileNotFoundError(f"Model folder {name!r} holds no config.json.")
 
 
-def _check_is_vlm(name: str) -> None:
-    from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig
+def _config(name: str) -> Any:
+    from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(name)
+        return from_pretrained(AutoConfig, name)
     except (OSError, ValueError) as error:
         raise OSError(f"Cannot load the configuration of {name!r}: {one_reason(error)}.") from error
+
+
+def _check_is_vlm(name: str) -> None:
+    from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+    config = _config(name)
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise ValueError(
             f"{name!r} is a {config.model_type!r} model and no vision-language model: "

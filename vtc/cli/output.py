@@ -19,6 +19,7 @@ _EXAMPLES = (
     ("vtc eval quality --methods none,random,vtc-cls --keep 0.25,8", "exact answers on generated scenes"),
     ("vtc eval run --methods none,vtc-cls --keep 0.25 --limit 20", "the same through lmms-eval: scores, tokens, times"),
     ("vtc doctor", "versions and device"),
+    ("vtc doctor --prove", "proof that vtc is right with them"),
 )
 
 _PLAIN_WIDTH = 132

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vtc.files import file_to_write
+from vtc.media.limits import DRAWING_SIDE, LEAST_DRAWING_SIDE
+
 from . import values
 from .output import print_json, print_table
 
@@ -35,19 +38,21 @@ def run(
     method: Annotated[str, typer.Option(help="See `vtc methods`.")] = "auto",
     keep: Annotated[str | None, typer.Option(help="Share (0.25) or tokens per image (16).")] = None,
     option: Annotated[list[str] | None, typer.Option(help="Hyperparameter, name=value; repeatable.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1)] = 32,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=values.MOST)] = 32,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for pictures and report.json.")] = Path("out"),
+    side: Annotated[int, typer.Option(min=LEAST_DRAWING_SIDE, help="Longest side of pictures.")] = DRAWING_SIDE,
 ) -> None:
     """Answer a question with and without compression, and show what was kept.
 
     Without --model an embedded model is used; without --image and --question a bundled picture and question.
     """
     strength = None if keep is None else values.parse_keep(keep)
-    options = values.parse_options(option or [])
+    options = values.parse_options(option or [], method)
     values.check_method(method, strength, options)
     job = _make_job(model, image or [], question)
+    report = file_to_write(out / "report.json", "report")
 
     from vtc.chat import ask
 
@@ -60,9 +65,9 @@ def run(
         loaded.model, loaded.processor, job.images, job.question, method, strength, max_new_tokens, options
     )
     stem = f"{_file_stem(loaded.name)}_{cut.method}"
-    pictures = write_pictures(out, stem, loaded.processor, job.images, cut.records)
+    pictures = write_pictures(out, stem, loaded.processor, job.images, cut.records, side)
     result = _result(loaded, job, plain, cut, options, pictures)
-    (out / "report.json").write_text(json.dumps(result, indent=2))
+    report.write_text(json.dumps(result, indent=2))
     if as_json:
         print_json(result)
     else:

@@ -8,6 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from vtc.files import folder_to_write
+
+from . import values
 from .errors import debugging
 from .evaluate import KEEP_HELP, plan
 from .output import print_json, print_table
@@ -17,8 +20,8 @@ _METHODS_HELP = "Names with commas; `none` is the unpatched model. Options follo
 
 
 def tasks(
-    number: Annotated[int, typer.Option(min=1, help="Questions per family.")] = _NUMBER,
-    seed: Annotated[int, typer.Option(min=0, help="Which set of questions.")] = 0,
+    number: Annotated[int, typer.Option(min=1, max=values.MOST, help="Questions per family.")] = _NUMBER,
+    seed: Annotated[int, typer.Option(min=0, max=values.MOST, help="Which set of questions.")] = 0,
 ) -> None:
     """Print the folder with our own tasks, for `--include_path` of lmms-eval; write it when missing."""
     from vtc.eval.lmms.tasks import folder
@@ -35,12 +38,14 @@ def run(
     base: Annotated[str | None, typer.Option(help="Class of lmms-eval, or `generic`; default: by model type.")] = None,
     model_args: Annotated[str, typer.Option(help="Further arguments of the base class: name=value,...")] = "",
     include_path: Annotated[list[Path] | None, typer.Option(help="Folder with tasks; repeatable.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Questions per task.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Which set of our own questions.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, max=values.MOST, help="Questions per task.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=values.MOST, help="Which set of our own questions.")] = 0,
     gen_kwargs: Annotated[str, typer.Option(help="Overrides for generation: name=value,...")] = "",
     simple: Annotated[bool, typer.Option("--simple", help="The base's simple class, as --force_simple.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
-    batch: Annotated[int, typer.Option(min=1, help="Questions per batch; most bases take 1 only.")] = 1,
+    batch: Annotated[
+        int, typer.Option(min=1, max=values.MOST, help="Questions per batch; most bases take 1.")
+    ] = 1,
     resume: Annotated[bool, typer.Option(help="Use what an earlier run with the same arguments finished.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("out/eval"),
@@ -53,6 +58,7 @@ def run(
     names = _tasks(tasks, model)
     if not names:
         raise ValueError("Nothing to do: pass at least one task.")
+    folder_to_write(out, "results")
     _need_lmms_eval()
 
     from vtc.eval.lmms import runner
@@ -121,7 +127,7 @@ def _model_args(model: str, base: str | None, further: str, device: str, batch: 
     if base is not None:
         args["base"] = base
     if device != "auto":
-        args["device"] = device
+        args["device"] = str(values.device(device))
     return {**args, **simple_parse_args_string(further)}
 
 
@@ -143,7 +149,6 @@ def _finish(done: list[dict[str, Any]], out: Path, as_json: bool) -> None:
     from vtc.eval.lmms import table
 
     found = table.lines(done)
-    out.mkdir(parents=True, exist_ok=True)
     table.write_csv(out / "results.csv", found)
     (out / "results.md").write_text(table.markdown(found))
     table.plot(out / "results.png", found)

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vtc.files import file_to_write
+from vtc.media.limits import DRAWING_SIDE, LEAST_DRAWING_SIDE
+
 from . import values
 from .output import print_json
 from .run import DEFAULT_MODEL
@@ -25,6 +28,7 @@ def viz(
     keep: Annotated[str, typer.Option(help="Share (0.25) or tokens per image (16).")] = "0.25",
     mode: Annotated[str, typer.Option(help=_MODES_HELP)] = "kept",
     out: Annotated[Path, typer.Option(help="File to write; its ending chooses the format.")] = Path("out/viz.png"),
+    side: Annotated[int, typer.Option(min=LEAST_DRAWING_SIDE, help="Its longest side in pixels.")] = DRAWING_SIDE,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
@@ -36,6 +40,7 @@ def viz(
         raise ValueError(f"mode={mode!r} is not allowed; choose one of {', '.join(MODES)}.")
     strength = values.parse_keep(keep)
     names = _names(methods, strength)
+    file = _ready(out)
     bundled, text, _ = sample(model)
     picture = bundled if image is None else values.read_image(image)
 
@@ -43,7 +48,7 @@ def viz(
 
     loaded = load(model, device)
     records, skipped = _records(loaded, names, strength, picture, question or text, mode, len(names) > 1)
-    _draw(loaded, picture, records, mode).save(_ready(out))
+    _draw(loaded, picture, records, mode, side).save(file)
     result = {
         "model": loaded.name,
         "mode": mode,
@@ -97,13 +102,13 @@ def _records(
     return found, skipped
 
 
-def _draw(loaded: Any, picture: Image, records: dict[str, Any], mode: Any) -> Image:
+def _draw(loaded: Any, picture: Image, records: dict[str, Any], mode: Any, side: int) -> Image:
     from vtc.viz import compare, overlay, seen
 
     shown = seen(picture, loaded.processor)
     if len(records) == 1:
-        return overlay(shown, next(iter(records.values())), mode)
-    return compare(shown, records, mode)
+        return overlay(shown, next(iter(records.values())), mode, side=side)
+    return compare(shown, records, mode, side=side)
 
 
 def _ready(path: Path) -> Path:
@@ -112,5 +117,4 @@ def _ready(path: Path) -> Path:
     known = pillow.registered_extensions()
     if path.suffix.lower() not in known:
         raise ValueError(f"'{path.name}' does not end like a picture, such as .png, .jpg or .webp.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+    return file_to_write(path, "picture")

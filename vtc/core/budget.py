@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import TypeAlias
 
-Keep: TypeAlias = "int | float"
+from .fields import fit
+from .words import kind, shown
+
+Keep: TypeAlias = int | float
+MOST_HINTED = 1_000_000
+"""A larger float was hardly meant as a number of tokens."""
 
 
 def check_keep(keep: Keep, name: str = "keep") -> Keep:
@@ -22,7 +28,7 @@ def check_keep(keep: Keep, name: str = "keep") -> Keep:
     Returns
     -------
     float or int
-        The value as given.
+        The value as a Python number.
 
     Raises
     ------
@@ -31,25 +37,30 @@ def check_keep(keep: Keep, name: str = "keep") -> Keep:
     ValueError
         A number outside the allowed range.
     """
-    if isinstance(keep, bool) or not isinstance(keep, (int, float)):
+    if isinstance(keep, bool) or not isinstance(keep, numbers.Real):
         raise TypeError(
-            f"{name}={keep!r} is a {type(keep).__name__}; pass a float in (0, 1] (share of each image's tokens) "
+            f"{name}={shown(keep)} is {kind(keep)}; pass a float in (0, 1] (share of each image's tokens) "
             "or an int >= 1 (tokens per image)."
         )
-    if isinstance(keep, int):
-        if keep < 1:
+    if isinstance(keep, numbers.Integral):
+        count = int(fit(name, keep, int))
+        if count < 1:
             raise ValueError(
-                f"{name}={keep} is not allowed: an int is a number of tokens per image and must be >= 1; "
+                f"{name}={count} is not allowed: an int is a number of tokens per image and must be >= 1; "
                 "for a share pass a float in (0, 1]."
             )
-        return keep
-    if math.isnan(keep) or not 0.0 < keep <= 1.0:
+        return count
+    try:
+        share = float(keep)
+    except OverflowError:  # a fraction beyond every float
+        share = math.inf
+    if not 0.0 < share <= 1.0:
         hint = ""
-        if keep > 1:
-            hint = f" For {keep:g} tokens per image pass {name}={int(keep)}"
-            hint += f"; for {keep:g} % pass {name}={keep / 100:g}." if keep <= 100 else "."
-        raise ValueError(f"{name}={keep!r} is not allowed: a float is a share and must lie in (0, 1].{hint}")
-    return keep
+        if 1 < share <= MOST_HINTED:
+            hint = f" For {share:g} tokens per image pass {name}={int(share)}"
+            hint += f"; for {share:g} % pass {name}={share / 100:g}." if share <= 100 else "."
+        raise ValueError(f"{name}={share!r} is not allowed: a float is a share and must lie in (0, 1].{hint}")
+    return share
 
 
 def keep_count(keep: Keep, n: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -41,7 +42,7 @@ class Packing:
     def build(cls, keep: Tensor) -> Packing:
         """Pack the columns where ``keep`` (bool [B, L]) is true; shorter rows get padding on the left."""
         counts = keep.sum(1)
-        width = int(counts.max())
+        width = max(1, int(counts.max()))  # where every row is masked whole, one column of padding is left
         # a stable sort of the flags moves the kept columns to the right end and leaves their order alone
         order = torch.argsort(keep.to(torch.int8), dim=1, stable=True)
         index = order[:, keep.shape[1] - width :]
@@ -71,12 +72,34 @@ class Packing:
             valid = outer if valid is None else outer & valid
         return Packing(index, valid, self.length)
 
-    def restore(self, x: Tensor) -> Tensor:
-        """Scatter ``[B, K, ...]`` back to ``[B, L, ...]``: a dropped column repeats the last kept column before it.
+    def places(self) -> Tensor:
+        """Physical column of every logical one: LongTensor [B, L], -1 where dropped."""
+        place = torch.full(self._shape(), -1, dtype=torch.long, device=self.index.device)
+        columns = torch.arange(self.width, device=place.device).expand_as(self.index)
+        # padding points at columns that were dropped, which nobody looks up
+        return place.scatter(1, self.index, columns)
 
-        That is what a loss over shifted labels needs: the token after an image is predicted from the last kept image
-        token. Columns before the first kept one repeat the first.
+    def within(self, first: Packing) -> Packing:
+        """Express this gather of logical columns as a gather of the columns of an earlier packing."""
+        place = first.places().clamp_min(0)
+        return Packing(place.gather(1, self.index), self.valid, first.width)
+
+    def restore(self, x: Tensor, fill: Literal["last", "zero"] = "last") -> Tensor:
+        """Scatter ``[B, K, ...]`` back to ``[B, L, ...]``.
+
+        ``"last"``: a dropped column repeats the last kept column before it, which is what a loss over shifted labels
+        needs: the token after an image is predicted from the last kept image token. Columns before the first kept one
+        repeat the first. ``"zero"``: dropped columns are 0.
         """
+        if fill == "zero":
+            out = x.new_zeros(self.index.shape[0], self.length, *x.shape[2:])
+            row = torch.arange(x.shape[0], device=x.device)[:, None].expand_as(self.index)
+            if self.valid is None:
+                out[row, self.index.to(x.device)] = x
+            else:
+                valid = self.valid.to(x.device)
+                out[row[valid], self.index.to(x.device)[valid]] = x[valid]
+            return out
         return x.gather(
             1, self._source(x.device).view(*self._shape(), *([1] * (x.ndim - 2))).expand(-1, -1, *x.shape[2:])
         )

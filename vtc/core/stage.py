@@ -103,7 +103,11 @@ class ModelFacts:
         Blocks whose attention spans a whole image (all but windowed ones).
     decoder_layers : int
     multimodal_rope : bool
-        True for M-RoPE decoders, whose positions are always kept.
+        True for M-RoPE decoders, whose position ids have three rows.
+    keeps_positions : bool
+        Positions of later tokens are always those of the whole prompt: M-RoPE, and models that count them elsewhere.
+    native_resolution : bool
+        The encoder works at the resolution of the picture.
     linear_layers : tuple of int
         Decoder layers without per-token KV (linear attention).
     no_cuts : str
@@ -120,6 +124,8 @@ class ModelFacts:
     global_layers: tuple[int, ...] = ()
     decoder_layers: int = 0
     multimodal_rope: bool = False
+    keeps_positions: bool = False
+    native_resolution: bool = False
     linear_layers: tuple[int, ...] = ()
     no_cuts: str = ""
     actions: Literal["generated", "placeholders", "expert"] = "generated"
@@ -254,6 +260,27 @@ class Selection:
     groups: Tensor | None = None
     weights: Tensor | None = None
     remap: Callable[[Tensor], Tensor] | None = None
+
+    def merging(self) -> Callable[[Tensor], Tensor] | None:
+        """What was done to the features, for further rows of the same tokens: ``[N, E]`` to ``[K, E]``; None: nothing.
+
+        ``remap`` says it; without one, every kept row is the mean of its group by ``weights``.
+        """
+        if self.remap is not None or self.values is None or self.groups is None:
+            return self.remap
+        groups, weights = self.groups, self.weights
+        if weights is None:
+            inside = groups.clamp_min(0)
+            size = torch.zeros(len(self.keep), device=groups.device).index_add(0, inside, (groups >= 0).float())
+            weights = (groups >= 0) / size.clamp_min(1)[inside]
+
+        def merge(rows: Tensor) -> Tensor:
+            member = groups.to(rows.device) >= 0
+            share = weights.to(rows.device, torch.promote_types(rows.dtype, torch.float32))[member, None]
+            out = torch.zeros(len(self.keep), rows.shape[1], dtype=share.dtype, device=rows.device)
+            return out.index_add(0, groups.to(rows.device)[member], rows[member].to(share.dtype) * share).to(rows.dtype)
+
+        return merge
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ their kinds of masks, and the means the methods want.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
@@ -29,8 +30,9 @@ class AttentionCall:
     k : Tensor [B, Hk, K, d]
         After norms, rotary embedding and cache update; ``H % Hk == 0``.
     scaling : float
-    mask : Tensor or None
-        Bool or additive [B or 1, H or 1, Q, >= K], or 2-D validity [B, >= K] (its last K columns count).
+    mask : Tensor, callable or None
+        Bool or additive [B or 1, H or 1, Q, >= K], or 2-D validity [B, >= K] (its last K columns count), or a function
+        from queries LongTensor [B, R] to what they see, bool [B, 1, R, K]: block masks are never spelled out whole.
     causal : bool
         Query i sees keys up to ``i + K - Q``; ignored where a 4-D mask says it already.
     window : int or None
@@ -43,7 +45,7 @@ class AttentionCall:
     q: Tensor
     k: Tensor
     scaling: float
-    mask: Tensor | None = None
+    mask: Tensor | Callable[[Tensor], Tensor] | None = None
     causal: bool = False
     window: int | None = None
     softcap: float | None = None
@@ -52,8 +54,12 @@ class AttentionCall:
     def masks(self) -> dict[str, Any]:
         """Return what hides keys, by the names that :mod:`vtc.kernels` has for it."""
         keys, window = self.k.shape[2], self.window or None
-        if self.mask is not None and self.mask.ndim == 4:  # such a mask says it all
-            return {"mask": self.mask[..., :keys].expand(-1, -1, self.q.shape[2], -1)}
+        # masks of these two kinds say it all
+        if callable(self.mask):
+            return {"mask": self.mask}
+        if self.mask is not None and self.mask.ndim == 4:
+            mask = self.mask if self.mask.is_floating_point() else self.mask.bool()
+            return {"mask": mask[..., :keys].expand(-1, -1, self.q.shape[2], -1)}
         hidden: dict[str, Any] = {"causal": self.causal, "window": window if self.causal else None}
         if self.mask is not None:
             hidden["key_mask"] = self.mask[:, -keys:].bool().expand(self.q.shape[0], -1)
@@ -123,7 +129,7 @@ def mean_rows(call: AttentionCall, rows: Tensor, counts: Tensor) -> Tensor:
     Parameters
     ----------
     rows : LongTensor [B, R]
-        Queries, each once.
+        Queries.
     counts : BoolTensor [B, R]
         Which of them count.
     """

@@ -6,6 +6,7 @@ change; ``get_mask_sizes`` exposes the difference as an offset, as sliding-windo
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,19 +23,45 @@ class Shrunk:
         Logical tokens that were never stored (of the longest row).
     valid : BoolTensor [B, P] or None
         Which of the first P stored columns are real; later ones are. None: all.
+    columns : LongTensor [B, P] or None
+        Logical column of each of the first P stored ones; later ones follow without gaps.
     shift : LongTensor [B] or None
         What to subtract from logical positions of later tokens (renumbered positions).
     fixed : int
         Stored columns up to the last dropped token; later ones may be cropped.
     history : tuple
         Segments this layer has lived through; layers with equal history share masks.
+    plain : bool
+        What later steps need is in the numbers above that transformers asks for; else the hooks of a patch must help.
+    helped : bool
+        The hooks have prepared the forward that runs now.
     """
 
     dropped: int = 0
     valid: Tensor | None = None
+    columns: Tensor | None = None
     shift: Tensor | None = None
     fixed: int = 0
     history: tuple = ()
+    plain: bool = False
+    helped: bool = False
+
+    def update(self, *args: Any, **kwargs: Any) -> Any:
+        """Store keys and values of a forward whose mask and positions were made for this layer.
+
+        Raises
+        ------
+        ValueError
+            They were not: without the patch the answer would be wrong in silence.
+        """
+        if not (self.helped or self.plain):
+            raise ValueError(
+                "This cache holds fewer tokens than it counts, and masks or positions of further tokens depend on "
+                "which: only a model patched by vtc can go on with it. Go on inside of the patch that filled it (`with "
+                "vtc.patched(...)`, before vtc.unpatch; handle.disabled() will do), or start from a new cache."
+            )
+        self.helped = False
+        return super().update(*args, **kwargs)  # type: ignore[misc]
 
     def get_seq_length(self) -> Any:
         """Count logical tokens."""
@@ -69,15 +96,31 @@ class Shrunk:
         self._rows(lambda x: x[indices.to(x.device) if isinstance(indices, Tensor) else indices])
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Remove tokens from the end; refuse to reach into the part where tokens were dropped."""
-        if abs(tokens_to_remove) > self.crop_limit():
+        """Remove tokens from the end; refuse to reach into the part where tokens were dropped.
+
+        Parameters
+        ----------
+        tokens_to_remove : int
+            Negative: how many to remove. Positive, the legacy form: logical length that is to be left.
+        """
+        given = int(tokens_to_remove)
+        remove = -given if given <= 0 else int(self.get_seq_length()) - given
+        if remove > self.crop_limit():
             raise ValueError(
-                f"Cannot crop {abs(tokens_to_remove)} tokens: only the last {self.crop_limit()} tokens of this cache "
-                "come after its pruned visual tokens. Crop less, or start from a new cache."
+                f"Cannot crop {remove} tokens: only the last {self.crop_limit()} tokens of this cache come after its "
+                "pruned visual tokens. Crop less, or start from a new cache."
             )
-        super().crop(tokens_to_remove)  # type: ignore[misc]
-        if self.valid is not None:
-            self.valid = self.valid[:, : self.stored()]
+        if remove < 0:
+            return
+        # older releases take what is left for a physical length, and compute it from get_seq_length
+        dropped, self.dropped = self.dropped, 0
+        try:
+            super().crop(-remove)  # type: ignore[misc]
+        finally:
+            self.dropped = dropped
+        held = self.stored()
+        self.valid = None if self.valid is None else self.valid[:, :held]
+        self.columns = None if self.columns is None else self.columns[:, :held]
 
     def crop_limit(self) -> int:
         """Tokens at the end that :meth:`crop` may take."""
@@ -86,16 +129,25 @@ class Shrunk:
     def reset(self) -> None:
         """Forget everything; the layer counts plainly again."""
         super().reset()  # type: ignore[misc]
-        self.dropped, self.valid, self.shift, self.fixed, self.history = 0, None, None, 0, ()
+        self.dropped, self.fixed, self.history, self.plain, self.helped = 0, 0, (), True, False
+        self.valid = self.columns = self.shift = None
 
     def _rows(self, fn: Any) -> None:
-        if self.valid is not None:
-            self.valid = fn(self.valid)
-        if self.shift is not None:
-            self.shift = fn(self.shift)
+        for name in ("valid", "columns", "shift"):
+            value = getattr(self, name)
+            if value is not None:
+                setattr(self, name, fn(value))
+
+    def __reduce_ex__(self, protocol: Any) -> tuple:
+        # the class is made at run time: another process makes it anew from the class it extends
+        return _revive, (type(self).__mro__[2],), dict(self.__dict__)
 
 
 _CLASSES: dict[type, type] = {}
+
+
+def _revive(cls: type) -> Any:
+    return object.__new__(shrunk_class(cls))
 
 
 def shrunk_class(cls: type) -> type:
@@ -103,9 +155,7 @@ def shrunk_class(cls: type) -> type:
     if issubclass(cls, Shrunk):
         return cls
     if cls not in _CLASSES:
-        made = type("Shrunk" + cls.__name__, (Shrunk, cls), {"__module__": __name__})
-        globals()[made.__name__] = made  # picklable by name
-        _CLASSES[cls] = made
+        _CLASSES[cls] = type("Shrunk" + cls.__name__, (Shrunk, cls), {"__module__": __name__})
     return _CLASSES[cls]
 
 
@@ -151,31 +201,103 @@ def join_valid(
     return torch.cat([past.to(device), new.to(device)], 1)
 
 
-def commit(
-    cache: Any, index: int, gone: int, valid: Tensor | None, shift: Tensor | None, fixed: int, mark: Any
-) -> None:
-    """Tell layer ``index``, after its forward, that it stands for ``gone`` more logical tokens than it stored.
+@dataclass
+class Change:
+    """What one forward did to a cache layer.
 
-    ``valid`` covers all stored columns; ``fixed`` of them lie before or at the last dropped token; ``mark`` identifies
-    the segment.
+    ``gone`` logical tokens were not stored; ``valid`` covers all stored columns; ``columns`` are their logical columns;
+    ``fixed`` of them lie before or at the last dropped token; ``mark`` tells forward and segment.
     """
+
+    gone: int
+    valid: Tensor | None
+    columns: Tensor | None
+    shift: Tensor | None
+    fixed: int
+    mark: Any
+
+
+def commit(cache: Any, index: int, change: Change) -> None:
+    """Tell layer ``index``, after its forward, for how many more logical tokens it stands than it stored."""
     layer = cache.layers[index]
-    if not is_token_layer(layer):
-        return
-    if gone == 0 and valid is None and shift is None and not isinstance(layer, Shrunk):
-        return
     if not isinstance(layer, Shrunk):
+        if change.gone == 0 and change.valid is None and change.shift is None:
+            return
         # cache layers are ABCs with slots of their own: assigning __class__ fails, sharing the state does not
         twin: Any = object.__new__(shrunk_class(type(layer)))
         twin.__dict__.update(layer.__dict__)
         cache.layers[index] = layer = twin
-    layer.dropped += gone
-    layer.valid = valid
-    if shift is not None:
-        layer.shift = shift
-    if gone:
-        layer.fixed = fixed
-    layer.history = (*layer.history, mark)
+    layer.dropped += change.gone
+    layer.valid, layer.columns = change.valid, change.columns
+    if change.shift is not None:
+        layer.shift = change.shift
+    if change.gone:
+        layer.fixed = change.fixed
+    layer.history = (*layer.history, change.mark)
+
+
+def settle(cache: Any) -> None:
+    """Note on every layer whether transformers' own code can go on with this cache."""
+    layers = [layer for layer in cache.layers if is_token_layer(layer)]
+    uniform = len({dropped(layer) for layer in layers}) == 1
+    for layer in layers:
+        if isinstance(layer, Shrunk):
+            layer.plain = uniform and layer.valid is None and layer.shift is None
+
+
+def help_layers(cache: Any, alike: Any) -> None:
+    """Mark the layers that lived through the same as ``alike`` as prepared for the forward that begins."""
+    history = getattr(alike, "history", ())
+    for layer in getattr(cache, "layers", ()):
+        if isinstance(layer, Shrunk):
+            layer.helped = layer.history == history
+
+
+def withdraw(cache: Any) -> None:
+    """End of a forward, however it ended: nobody has prepared the next one."""
+    for layer in getattr(cache, "layers", ()):
+        if isinstance(layer, Shrunk):
+            layer.helped = False
+
+
+def logical_columns(layer: Any, batch: int, device: Any) -> Tensor:
+    """Logical column of every stored column of a layer: LongTensor [B, stored]."""
+    held, known = stored(layer), getattr(layer, "columns", None)
+    later = torch.arange(held, device=device) + dropped(layer)
+    if known is None:
+        return later.expand(batch, -1)
+    known = known.to(device)[:, :held]
+    return torch.cat([known, later[known.shape[1] :].expand(batch, -1)], 1)
+
+
+def first_layer(cache: Any) -> Any:
+    """First layer of a cache that stores tokens, None without a cache."""
+    return next((layer for layer in getattr(cache, "layers", ()) if is_token_layer(layer)), None)
+
+
+def layer_at(cache: Any, index: int) -> Any:
+    """Cache layer of decoder layer ``index``; None where there is none (yet)."""
+    layers = getattr(cache, "layers", ())
+    return layers[index] if index < len(layers) else None
+
+
+def index_of(cache: Any, layer: Any) -> int:
+    """Position of a layer in its cache."""
+    return next(i for i, other in enumerate(cache.layers) if other is layer)
+
+
+def shift_of(cache: Any) -> Tensor | None:
+    """What the first layer subtracts from logical positions."""
+    return getattr(first_layer(cache), "shift", None)
+
+
+def extra_shift(cache: Any, index: int) -> Tensor | None:
+    """What the cache subtracts from positions in layer ``index`` beyond what it subtracts in the first: [B] or None."""
+    layer, first = layer_at(cache, index), first_layer(cache)
+    shift, before = getattr(layer, "shift", None), getattr(first, "shift", None)
+    if shift is None or layer.history == getattr(first, "history", ()):
+        return None
+    return shift if before is None else shift - before
 
 
 _STORES = ("keys", "values", "_quantized_keys", "_quantized_values")

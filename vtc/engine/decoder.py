@@ -1,295 +1,317 @@
-"""Drop visual tokens at the decoder's entrance and between its layers; put the logical length back at its exit."""
+"""Drop visual tokens at the decoder's entrance and between its layers; put the logical length back at its exit.
+
+The walk of a prefill: the outermost module opens a :class:`Forward` and notes what it is given (``enter``); the feature
+methods leave their records there; at the decoder the images are located, the stages before it decide, and
+:class:`SideInputs` writes the arguments (``_prefill``); each later layer is served what its columns need, or is cut
+first (``layer``); behind the last one the cache is told what it does not hold, everything is counted once more, and
+the output gets its logical columns back (``_leave``).
+"""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vtc.adapters import Adapter
-
-from ..core.layout import Packing, Segment
-from ..core.stage import Decoder, Feedback, Projector, Stage
+from ..core.prompt import Prompt
 from . import cache as kv
-from .actions import Actions, wanted
-from .call import CALL, Call, current, locate
-from .clock import Clock
-from .encoder import RECORD
-from .entrance import Entrance
-from .expert import ExpertEngine
-from .layers import LayerHooks
-from .measure import DecoderTaps
-from .policy import Wrappers
-from .record import CallRecord
-from .seams import cache_of
-from .selecting import keep_mask, run_stage
+from .checks import check_cache, check_layer_output, check_output
+from .context import settings_of
+from .decide import Deciding, keep_mask, locate
+from .exit import commit, count, logical_output, record_of
+from .forward import Forward, current
+from .listener import Listener
+from .masks import is_finished, padding_of
+from .measure.decoder import DecoderMeter
+from .measure.tap import collecting
+from .plan import Plan
+from .prompts import end_of_prompt, note_request, placeholders_of, records_in
+from .seams import Arguments, eagerly, renamed
+from .side_inputs import SideInputs, true_positions
+from .site import Site
+from .steps import continue_on, serve_step
+from .wrapping import Undo, Wrapped
 
 
-class DecoderEngine:
-    """Hooks on the model, its base, its decoder and, where needed, the decoder's layers."""
+class DecoderSpan:
+    """Wrappers around the model, its base and its decoder, and hooks on the decoder's layers.
 
-    def __init__(
-        self, model: nn.Module, adapter: Adapter, stages: list[Stage], owner: Any, feedback: Feedback | None = None
-    ) -> None:
-        self.model, self.adapter, self.stages, self.owner = model, adapter, stages, owner
-        self.base, self.decoder = adapter.base(model), adapter.decoder(model)
-        self.first = [s for s in stages if isinstance(s.at, Projector)]
-        self.cuts: dict[int, list[Stage]] = {}
-        for stage in stages:
-            if isinstance(stage.at, Decoder):
-                self.cuts.setdefault(stage.at.layer, []).append(stage)
-        self.token_ids = adapter.token_ids(model)
-        self.entrance = Entrance(self)
-        self.layer_hooks = LayerHooks(self)
-        self.actions = Actions(self, feedback)
-        mine = [] if owner.facts.actions == "expert" else wanted(feedback)
-        self.taps = DecoderTaps(self, [n for s in stages for n in s.needs if n.tower == "decoder"] + mine)
-        self.expert, self.wrappers = ExpertEngine(self), Wrappers(self)
-        self.handles: list[Any] = []
-        self.enabled = True
+    Parameters
+    ----------
+    handle : object
+        The patch: ``off``, ``call()``, ``loose``, ``row_state``, ``note``.
+    site : Site
+    plan : Plan
+        Its outline says what to hook.
+    listeners : list of Listener
+    """
 
-    def install(self) -> None:
-        """Register the hooks; prepended where another hook must not see physical lengths."""
-        add = self.handles.append
-        for module in dict.fromkeys((self.model, self.base)):
-            add(module.register_forward_pre_hook(self._outer_pre, with_kwargs=True))
-            add(module.register_forward_hook(self._outer_post, with_kwargs=True, always_call=True))
-        add(self.decoder.register_forward_pre_hook(self._decoder_pre, with_kwargs=True))
-        # a decoder that is patched by itself is its own base: its exit comes before that of the whole call
-        own = self.decoder is self.base
-        add(self.decoder.register_forward_hook(self._decoder_post, with_kwargs=True, prepend=own))
-        rotary = getattr(self.decoder, "rotary_emb", None)
+    def __init__(self, handle: Any, site: Site, plan: Plan, listeners: list[Listener]) -> None:
+        self.handle, self.site, self.listeners = handle, site, listeners
+        more = {need: measure for listener in listeners for need, measure in listener.measures().items()}
+        self.meter = DecoderMeter(site, plan.needs("decoder"), more)
+        self.cuts = set(plan.cuts)
+        self.starts = 1 if site.adds_rows(plan) else min(self.cuts, default=len(site.layers))
+        # steps that somebody measures cannot be part of a graph
+        self.compiles_steps = not more
+
+    def install(self, undo: Undo) -> None:
+        """Wrap and hook; the outermost module last, so that it comes first."""
+        undo.wrap(self.site.decoder, "forward", self.decode)
+        for module in dict.fromkeys((self.site.base, self.site.model)):
+            undo.wrap(module, "forward", self.enter)
+        rotary = getattr(self.site.decoder, "rotary_emb", None)
         if isinstance(rotary, nn.Module):
-            add(rotary.register_forward_pre_hook(self.entrance.rotary_pre, with_kwargs=True))
-        self.handles += self.layer_hooks.install()
-        self.taps.install()
-        self.handles += self.expert.install()
-        self.wrappers.install()
+            undo.add(rotary.register_forward_pre_hook(self.rotary, with_kwargs=True))
+        for index, layer in enumerate(self.site.layers):
+            if index >= self.starts:
+                undo.add(layer.register_forward_pre_hook(Layer(self, index), with_kwargs=True))
+        undo.add(self.site.layers[0].register_forward_hook(check_layer_output))
+        self.meter.install(undo)
 
-    def remove(self) -> None:
-        """Remove every hook, last first."""
-        self.wrappers.remove()
-        self.expert.remove()
-        self.taps.remove()
-        while self.handles:
-            self.handles.pop().remove()
+    # -- the outermost modules -----------------------------------------------------------------------------------------
 
-    def _outer_pre(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        if torch.compiler.is_compiling() or not self.enabled:
-            return
-        call = current(self.owner)
-        if call is None:
-            call = Call(owner=module, engine=self.owner, clock=Clock(_device(args, kwargs)))
-            call.token = CALL.set(call)
-            call.clock.start("forward")
-        keep = kwargs.get("logits_to_keep")
-        if isinstance(keep, int) and keep > 1:
-            call.logits_to_keep = keep
-        if not call.records:
-            # the outermost module has the objects the encoder made; accelerate hands copies to those below
-            self._note_encoded(call, kwargs)
-        if module is self.base:
-            self._note_inputs(call, args, kwargs)
-
-    def _note_inputs(self, call: Call, args: tuple, kwargs: dict[str, Any]) -> None:
-        ids = kwargs.get("input_ids", args[0] if args and isinstance(args[0], Tensor) else None)
-        embeds = kwargs.get("inputs_embeds")
-        cache = cache_of(kwargs)
-        cached = 0 if cache is None else int(cache.get_seq_length())
-        call.inputs = {"input_ids": ids, **kwargs, "cached": cached}
-        if not call.records:
-            call.records, call.placeholders = self.adapter.given(self.model, call.inputs)
-            if call.records:
-                return
-        for modality, token in self.token_ids.items():
-            if ids is not None:
-                call.placeholders[modality] = ids == token
-            elif embeds is not None:
-                probe = torch.full((), token, dtype=torch.long, device=embeds.device)
-                call.placeholders[modality] = (embeds == self.base.get_input_embeddings()(probe)).all(-1)
-
-    @staticmethod
-    def _note_encoded(call: Call, kwargs: dict[str, Any]) -> None:
-        for modality, output in (kwargs.get("mm_encoder_outputs") or {}).items():
-            if output is None:
-                continue
-            record = getattr(output, RECORD, None)
-            if record is None:
-                raise ValueError(
-                    f"The encoded {modality} features carry no vtc record: they were encoded before vtc.patch, or cut "
-                    "by chunked prefill. Encode them after patching and leave prefill_chunk_size unset."
-                )
-            call.records.append(record)
-
-    def _outer_post(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
+    def enter(self, seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Forward of the model or of its base: open a call, or note what the call that runs is given."""
+        kwargs = renamed(type(seat.owner).forward, kwargs)
         if torch.compiler.is_compiling():
-            return
-        call = current(self.owner)
-        if call is None or call.owner is not module:
-            return
-        self.taps.stop(call)
-        if output is None:
-            self.actions.discard(call)
-        CALL.reset(call.token)
-        call.clock.stop("forward")
-        self.owner.finish(call)
+            given = Arguments(seat.owner, args, kwargs)
+            if self._is_step(given):
+                return seat.original(*args, **kwargs)
+            return eagerly(self._enter, seat, args, kwargs)
+        return self._enter(seat, args, kwargs)
 
-    def _decoder_pre(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
-        if not self.enabled:
-            return None
-        call = current(self.owner) if not torch.compiler.is_compiling() else None
-        if call is not None and not call.records:
-            self.actions.resume(call, kwargs)
-        if call is not None and call.records and kwargs.get("inputs_embeds") is not None:
-            self._prefill(call, kwargs)
-            return args, kwargs
-        if kv.is_shrunk(cache_of(kwargs)):
-            self.entrance.continue_on(call, args, kwargs)
-            return args, kwargs
-        return None
+    def _is_step(self, given: Arguments) -> bool:
+        """True for a forward of one text token, which a compiled graph may hold."""
+        rows = given["ids"] if given["ids"] is not None else given["embeds"]
+        return self.compiles_steps and isinstance(rows, Tensor) and rows.shape[1] == 1
 
-    def _prefill(self, call: Call, kwargs: dict[str, Any]) -> None:
-        embeds = kwargs["inputs_embeds"]
-        batch, length = embeds.shape[:2]
-        self.entrance.note_past(call, kwargs, batch, length)
-        call.records = [self.adapter.scattered(record, call.inputs) for record in call.records]
-        call.groups = locate(call, batch)
-        asked = self.owner.scoring.scored()
-        if asked is not None:
-            call.scored = asked.scores
-            call.clock.include(asked.clock)
-        self.actions.begin(call, batch)
-        call.clock.start("select")
-        for stage in self.first:
-            merged = run_stage(call, stage, 0, embeds, None, self.owner.row_state)
-            embeds = embeds if merged is None else merged
-        kwargs["inputs_embeds"] = full = embeds
-        self.entrance.remap_deepstack(call, kwargs)
-        keep = keep_mask(call, batch, length, embeds.device)
-        call.clock.stop("select")
-        renumber = bool(self.first) and all(s.positions == "renumber" for s in self.first)
-        if call.real is not None and not bool((keep | ~call.real).all()):
-            self.entrance.shrink(call, kwargs, keep, renumber and not self.adapter.multimodal_rope)
+    def _enter(self, seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> Any:
+        if getattr(seat.owner, "_is_replica", False):
+            raise ValueError("A patched model cannot run under nn.DataParallel; use DistributedDataParallel.")
+        given = Arguments(seat.owner, args, kwargs)
+        forward = current(self.handle)
+        if forward is not None and forward.seat is not seat:
+            self._note(forward, seat.owner, given)
+            return seat.original(*args, **kwargs)
+        if self.handle.off:
+            return seat.original(*args, **kwargs)
+        with self.handle.call(_device(given), seat) as forward:
+            self._note(forward, seat.owner, given)
+            return seat.original(*args, **kwargs)
+
+    def _note(self, forward: Forward, module: nn.Module, given: Arguments) -> None:
+        note_request(forward, given)
+        forward.finished = forward.finished or self._is_finished(given)
+        if not forward.images.records:
+            # the outermost module has the objects the encoder made; accelerate hands copies to those below
+            forward.images.records += records_in(given, self.handle.loose)
+        if module is self.site.base:
+            self._note_prompt(forward, given)
+
+    def _is_finished(self, given: Arguments) -> bool:
+        """True for a finished mask that the caller brought; ``generate`` makes some itself."""
+        return not settings_of(self.handle).generates and is_finished(given["mask"])
+
+    def _note_prompt(self, forward: Forward, given: Arguments) -> None:
+        cache, images = given["cache"], forward.images
+        cached = 0 if cache is None else int(cache.get_seq_length()) if hasattr(cache, "get_seq_length") else 0
+        embeds, mask = given["embeds"], given["mask"]
+        real = None if embeds is None or cached else padding_of(mask, embeds.shape[1], cached)
+        forward.prompt = Prompt(given["ids"], embeds, mask, real, cached, given.kwargs)
+        if not images.records:
+            images.records, images.placeholders = self.site.adapter.given(self.site.model, forward.prompt)
+        if not images.placeholders:
+            images.placeholders = placeholders_of(self.site, forward.prompt)
+
+    # -- the decoder ---------------------------------------------------------------------------------------------------
+
+    def decode(self, seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Forward of the decoder."""
+        kwargs = renamed(type(seat.owner).forward, kwargs)
+        if not torch.compiler.is_compiling():
+            return self._decode(seat, args, kwargs)
+        given = Arguments(seat.owner, args, kwargs)
+        if not self._is_step(given):
+            return eagerly(self._decode, seat, args, kwargs)
+        if kv.is_shrunk(given["cache"]):
+            continue_on(self.site, None, given)
+            args, kwargs = given.call()
+        return seat.original(*args, **kwargs)
+
+    def _decode(self, seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> Any:
+        forward, given = current(self.handle), Arguments(seat.owner, args, kwargs)
+        if forward is not None and forward.seat is not seat:
+            return self._run(forward, seat, given, args, kwargs)
+        if self.handle.off and not kv.is_shrunk(given["cache"]):
+            return seat.original(*args, **kwargs)
+        # somebody called the decoder around its model, or goes on with a shrunken cache while vtc is switched off
+        with self.handle.call(_device(given), seat) as forward:
+            forward.prompt = Prompt(given["ids"], given["embeds"], given["mask"])
+            forward.finished = self._is_finished(given)
+            return self._run(forward, seat, given, args, kwargs)
+
+    def _run(self, forward: Forward, seat: Wrapped, given: Arguments, args: tuple, kwargs: dict) -> Any:
+        watched: AbstractContextManager = nullcontext()
+        if not self.handle.off:
+            watched = self._watching(forward, given)
+        cache = given["cache"]
+        if forward.images.records and given["embeds"] is not None:
+            check_cache(cache)
+            self._prefill(forward, given)
+            cache = forward.past.cache
+            args, kwargs = given.call()
+        elif kv.is_shrunk(cache):
+            continue_on(self.site, forward, given)
+            args, kwargs = given.call()
+        try:
+            with watched as forward.meter.collector:
+                output = seat.original(*args, **kwargs)
+        finally:
+            kv.withdraw(cache)
+        return self._leave(forward, output)
+
+    def _watching(self, forward: Forward, given: Arguments) -> AbstractContextManager:
+        """Look for images, tell the listeners of a step, and begin to collect what somebody wants measured."""
+        self._look_for_loose(forward, given)
+        if forward.images.records:
+            return collecting(forward) if self.meter.measures else nullcontext()
+        wanted = [one.step(forward, given["cache"]) for one in self.listeners]
+        only = next(filter(None, wanted), "")
+        return collecting(forward, only) if only else nullcontext()
+
+    def _look_for_loose(self, forward: Forward, given: Arguments) -> None:
+        """Images that were encoded outside of this call and came inside of ``inputs_embeds``."""
+        embeds, images = given["embeds"], forward.images
+        if images.records or forward.prompt.ids is not None or embeds is None or embeds.shape[1] < 2:
+            return
+        images.records, found = self.handle.loose.find(embeds)
+        if images.records:
+            images.placeholders = found
+        elif given["cache"] is None or not kv.is_shrunk(given["cache"]):
+            self.handle.loose.warn()
+
+    def _prefill(self, forward: Forward, given: Arguments) -> None:
+        side = forward.notes[SideInputs] = SideInputs(self.site, forward, given)
+        rows, images = given["embeds"], forward.images
+        side.read(rows)
+        images.records = [self.site.adapter.scattered(record, forward.prompt.extra) for record in images.records]
+        locate(images, rows.shape[0])
+        forward.end = end_of_prompt(forward, self.site.adapter.action_length)
+        for listener in self.listeners:
+            listener.prompt(forward)
+        forward.clock.start("select")
+        rows = self._decided(forward, 0, forward.plan.first, rows, None)
+        keep = keep_mask(forward, rows.device)
+        forward.clock.stop("select")
+        self.meter.note_inputs(forward, rows)
+        if bool((keep | ~forward.tokens.real).all()):
+            side.pass_on(rows)
         else:
-            self.entrance.pass_through(call, kwargs)
-        self.taps.start(call, full)
+            side.enter(rows, keep, forward.plan.renumbers and not self.keeps_positions)
+        # what a first layer of the same history is given holds for all like it; others have a hook, or refuse
+        cache = forward.past.cache
+        if kv.is_shrunk(cache):
+            kv.help_layers(cache, kv.first_layer(cache))
 
-    def _decoder_post(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
-        call = current(self.owner) if not torch.compiler.is_compiling() else None
-        if call is None or output is None:
-            return None
-        if not call.groups:
-            self.actions.end_step(call)
-        self.taps.stop(call)
-        if not call.segments:
-            return None
-        if call.past is not None:
-            self._commit(call)
-        if call.groups:
-            self.actions.end_prompt(call)
-            self.owner.note(self._record(call))
-        return self._restore(call, output)
+    @property
+    def keeps_positions(self) -> bool:
+        """True where gaps in positions are never closed."""
+        return self.site.facts.keeps_positions or self.site.facts.multimodal_rope
 
-    def _commit(self, call: Call) -> None:
-        if not call.groups and call.segments[0].valid is None:
-            return  # a decode step: later columns count as real, nothing to write down
-        first = call.segments[0]
-        length = first.packing.length if first.packing is not None else first.width
-        for i, layer in enumerate(list(call.past.layers)):
-            segment = segment_of(call, i)
-            gone = length - segment.width
-            ragged = segment.packing is not None or isinstance(layer, kv.Shrunk)
-            if not kv.is_token_layer(layer) or not (gone or ragged):
-                continue
-            held = kv.stored(layer)
-            past = call.past_valid.get(i)
-            valid = kv.join_valid(past, held - segment.width, segment.valid, segment.width, _batch(call), _where(call))
-            fixed = held - _kept_tail(call, segment) if gone or segment.packing is not None else 0
-            kv.commit(call.past, i, gone, valid, self._shift(call, segment, layer), fixed, id(segment))
+    def _decided(self, forward: Forward, layer: int, stages: list, rows: Tensor, where: Tensor | None) -> Tensor:
+        for stage in stages:
+            merged = Deciding(forward, stage, rows, where, self.handle.row_state).run(layer)
+            rows = rows if merged is None else merged
+        return rows
 
-    @staticmethod
-    def _shift(call: Call, segment: Segment, layer: Any) -> Tensor | None:
-        """What later positions of this layer are to be reduced by: by earlier turns and by this one."""
-        starts = [s for s in call.gone if s <= segment.start]
-        before = getattr(layer, "shift", None)
-        if not starts:
-            return before
-        key = ("shift", max(starts), id(before))
-        if (
-            key not in call.masks
-        ):  # layers that agree share one tensor, so that decode steps rotate once for all of them
-            new = call.gone[max(starts)][:, -1]
-            call.masks[key] = new if before is None else new + before.to(new.device)
-        return call.masks[key]
+    # -- between the layers --------------------------------------------------------------------------------------------
 
-    def _restore(self, call: Call, output: Any) -> Any:
-        last = call.segments[-1]
-        states = getattr(output, "hidden_states", None)
-        # decoders that compute the last columns only, as many as the head wants, are right as they are
-        if last.packing is not None and output.last_hidden_state.shape[1] == last.width:
-            output.last_hidden_state = last.packing.restore(output.last_hidden_state)
-        if states is not None and any(s.packing is not None for s in call.segments):
-            output.hidden_states = tuple(self._full_state(call, i, x) for i, x in enumerate(states))
-        return output
+    def layer(self, index: int, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Before decoder layer ``index``: cut, and give it the side inputs of the columns that are left."""
+        forward, given = current(self.handle), Arguments(module, args, kwargs)
+        if forward is None or not forward.is_prefill:
+            return given.call() if serve_step(self.site, forward, index, given) else None
+        side: SideInputs = forward.notes[SideInputs]
+        side.adopt(given["cache"])
+        hidden = given.hidden
+        added = forward.added
+        if added is not None and self.site.adds_rows(forward.plan) and index <= len(added.levels):
+            hidden = added.kept(keep_mask(forward, hidden.device), forward.tokens).add(index - 1, hidden)
+        if index in self.cuts:
+            forward.clock.start("select")
+            self.meter.flush(forward)
+            if self.meter.wants_ahead(index):
+                ahead = Arguments(module, (hidden, *args[1:]), {k: v for k, v in kwargs.items() if k != given.taken[0]})
+                side.serve(index, hidden, ahead)
+                self.meter.look_ahead(forward, index, ahead)
+            hidden = self._cut(forward, index, hidden)
+            forward.clock.stop("select")
+        given.hidden = hidden
+        side.serve(index, hidden, given)
+        return given.call()
 
-    def _full_state(self, call: Call, index: int, x: Tensor) -> Tensor:
-        # entry 0 is the decoder's input, entry i the output of layer i - 1, the last one is already restored or normed
-        segment = call.segments[0] if index == 0 else segment_of(call, index - 1)
-        packing = segment.packing
-        return x if packing is None or x.shape[1] != packing.width else packing.restore(x)
+    def _cut(self, forward: Forward, index: int, hidden: Tensor) -> Tensor:
+        layout, stages = forward.tokens, forward.plan.cuts[index]
+        where = None if layout.now.packing is None else layout.now.packing.places()
+        before = keep_mask(forward, hidden.device)
+        hidden = self._decided(forward, index, stages, hidden, where)
+        after = keep_mask(forward, hidden.device)
+        if bool((after == before).all()):
+            return hidden
+        keep = after if layout.segments[0].packing is not None or forward.finished else after & layout.real
+        renumber = all(s.positions == "renumber" for s in stages) and not self.keeps_positions
+        return layout.drop(index, keep, renumber).take(hidden)
 
-    def _record(self, call: Call) -> CallRecord:
-        layers, batch = [], _batch(call)
-        for s in call.segments:
-            counts = [s.width] * batch if s.valid is None else s.valid.sum(1).tolist()
-            layers.append((s.start, counts))
-        first = call.segments[0]
-        length = first.packing.length if first.packing is not None else first.width
-        real = [length] * batch if call.real is None else call.real.sum(1).tolist()
-        held = kv.kv_bytes(call.past)
-        full = [_full_bytes(layer, size) for layer, size in zip(getattr(call.past, "layers", ()), held, strict=True)]
-        clocks = [r.seconds for r in call.records]
-        cached = [call.cached] * batch
-        return CallRecord([g.log for g in call.groups], batch, real, layers, cached, held, full, call.clock, clocks)
+    # -- the exit ------------------------------------------------------------------------------------------------------
 
+    def _leave(self, forward: Forward, output: Any) -> Any:
+        if not forward.is_prefill:
+            for listener in self.listeners:
+                listener.stepped(forward)
+        if forward.layout is None:
+            return output
+        cache = check_output(output, forward)
+        if SideInputs in forward.notes:
+            forward.notes[SideInputs].adopt(cache)
+        if forward.past.cache is not None:
+            commit(forward)
+        count(forward)
+        if forward.is_prefill:
+            for listener in self.listeners:
+                listener.prompted(forward)
+            self.handle.note(record_of(forward))
+        return logical_output(forward, output)
 
-def segment_of(call: Call, layer: int) -> Segment:
-    """Segment that decoder layer ``layer`` runs in."""
-    return [s for s in call.segments if s.start <= layer][-1]
+    def rotary(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Before the rotary embedding: the true positions of gathered columns."""
+        if torch.compiler.is_compiling():
+            given = Arguments(module, args, kwargs)
+            rows = given["positions"]
+            if rows is None or rows.shape[-1] == 1:
+                return None
+            return eagerly(true_positions, self.handle, args, kwargs)
+        return true_positions(self.handle, args, kwargs)
 
 
-def _device(args: tuple, kwargs: dict[str, Any]) -> torch.device:
-    tensor = next((v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)), None)
+class Layer:
+    """Pre-hook of one decoder layer."""
+
+    def __init__(self, span: DecoderSpan, index: int) -> None:
+        self.span, self.index = span, index
+
+    def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Serve the layer; under ``torch.compile`` a prompt breaks the graph here, a step does not."""
+        if not torch.compiler.is_compiling():
+            return self.span.layer(self.index, module, args, kwargs)
+        given = Arguments(module, args, kwargs)
+        if given.hidden.shape[1] == 1 and self.span.compiles_steps:
+            return given.call() if serve_step(self.span.site, None, self.index, given) else None
+        return eagerly(self.span.layer, self.index, module, args, kwargs)
+
+
+def _device(given: Arguments) -> torch.device:
+    tensor = next((v for v in given.kwargs.values() if isinstance(v, Tensor)), None)
     return tensor.device if tensor is not None else torch.device("cpu")
-
-
-def _batch(call: Call) -> int:
-    assert call.real is not None
-    return call.real.shape[0]
-
-
-def _where(call: Call) -> Any:
-    assert call.real is not None
-    return call.real.device
-
-
-def _kept_tail(call: Call, segment: Segment) -> int:
-    """Columns at the end of this forward that every row kept."""
-    packing: Packing | None = segment.packing
-    if packing is None or call.real is None:
-        return segment.width
-    taken = packing.taken()
-    kept = (taken | ~call.real.to(taken.device)).all(0)
-    return int(kept.flip(0).long().cumprod(0).sum())
-
-
-def _full_bytes(layer: Any, held: int) -> int:
-    """Bytes the layer would hold had nothing been dropped; static layers hold their whole length in any case."""
-    if not kv.is_token_layer(layer) or not held or layer.is_compileable:
-        return held
-    kept = kv.stored(layer)
-    total = kept + kv.dropped(layer)
-    if getattr(layer, "is_sliding", False):
-        kept, total = (min(count, layer.sliding_window - 1) for count in (kept, total))
-    return held * total // kept

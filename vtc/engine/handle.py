@@ -2,32 +2,51 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from vtc.adapters import Adapter
 
 from ..config import Config
-from ..core.budget import Keep, check_keep
-from ..core.stage import Decoder, Encoder, Feedback, ModelFacts, Stage
-from ..methods._quota_scores import FrameScores, plain_scores
+from ..core.budget import Keep
+from ..core.frame_scores import FrameScores, plain_scores
+from ..core.stage import ModelFacts
 from ..methods.base import Method
-from .actions import Actions
-from .call import Call
-from .decoder import DecoderEngine
-from .encoder import EncoderEngine
-from .memory import Remembering
+from .checks import check_seams
+from .clock import Clock
+from .context import settings, settings_of
+from .decoder import DecoderSpan
+from .features import Features
+from .forward import Forward, running
+from .frames import Frames
+from .gate import Gate
+from .listener import Listener
+from .loose import Loose
+from .masks import is_finished
+from .measure.tap import nobody_collects
+from .plan import Plan
+from .policy.actions import Actions
+from .policy.calls import EmbeddedPrompt
+from .policy.expert import serve_expert
+from .policy.memory import Remembering
 from .record import CallRecord
-from .scoring import Scoring
+from .seams import find, renamed
+from .site import Site
+from .wrapping import Undo, Wrapped
 
 if TYPE_CHECKING:
     from ..report import Report
 
 ATTRIBUTE = "_vtc_handle"
+PATIENCE = 1.0  # seconds an unpatch waits for calls of other threads before it refuses
 
 
 class Handle(Remembering):
@@ -36,7 +55,7 @@ class Handle(Remembering):
     Attributes
     ----------
     methods : list of Method
-        In the order they act.
+        In the order they act. They are the handle's own: change a field, and the next call runs with it.
     adapter : Adapter
     facts : ModelFacts
     last : CallRecord or None
@@ -47,58 +66,199 @@ class Handle(Remembering):
         Why ``method="auto"`` chose what it chose; empty otherwise.
     """
 
-    def __init__(self, model: nn.Module, methods: list[Method], adapter: Adapter, reason: str = "") -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        methods: Sequence[Method],
+        adapter: Adapter,
+        reason: str = "",
+        processor: Any = None,
+        ask: Callable[[Any, Any, dict[str, Any]], Any] | None = None,
+    ) -> None:
         super().__init__()
-        self.model, self.methods, self.adapter, self.reason = model, methods, adapter, reason
+        self.methods = [copy.copy(m) for m in methods]
+        for m in self.methods if processor is not None else ():
+            m.processor = processor
+        self.adapter, self.reason = adapter, reason
         self.facts: ModelFacts = adapter.facts(model)
-        self.last = None
+        self.last: CallRecord | None = None
+        self.gate, self.loose, self._ask = Gate(), Loose(), ask
         self._prefilled: float | None = None
-        stages = [stage for method in methods for stage in method.stages(self.facts)]
-        check_stages(stages, self.facts)
-        feedback = the_feedback(methods, stages, self.facts)
-        self._encoder = EncoderEngine(model, adapter, stages, self)
-        self._decoder = DecoderEngine(model, adapter, stages, self, feedback)
-        self.scoring = Scoring(model, methods, self)
+        self._outside: list[int] = []
+        self._undo = Undo()
+        self._model: Any = model
+        self.site: Site | None = Site(model, adapter, self.facts)
+        plan = Plan.of(self.methods, self.facts)
+        self._outline = plan.outline
+        check_seams(self.site, plan)
+        self._listeners: list[Listener] = [Frames(self, self.site, self.methods, self._asked)]
+        if plan.feedback is not None:
+            self._listeners.append(Actions(self, self.site, plan.feedback))
+        self._parts: list[Any] = [
+            Features(self, self.site, plan),
+            DecoderSpan(self, self.site, plan, self._listeners),
+        ]
+
+    # -- on and off ----------------------------------------------------------------------------------------------------
 
     def install(self) -> None:
         """Hook the model; on any error leave it as it was."""
+        site, undo = self.site, self._undo
+        if site is None:
+            raise ValueError("This handle was taken off: patch the model anew.")
         try:
-            self._encoder.install()
-            self._decoder.install()
-            self.scoring.install()
-            self.model.__dict__[ATTRIBUTE] = self
+            for part in (*self._parts, *self._listeners):
+                part.install(undo)
+            serve_expert(site, undo)
+            if self.adapter.embeds_prompt is not None:
+                path, name = self.adapter.embeds_prompt
+                undo.wrap(site.model.get_submodule(path), name, EmbeddedPrompt(self))
+            if hasattr(type(site.model), "generate"):
+                undo.wrap(site.model, "generate", self._generate)
+            site.model.__dict__[ATTRIBUTE] = self
         except BaseException:
-            self.remove()
+            self._take_off()
             raise
 
-    def remove(self) -> None:
-        """Give the model back as it was before; harmless when called twice."""
-        self.scoring.remove()
-        self._decoder.remove()
-        self._encoder.remove()
-        if self.model.__dict__.get(ATTRIBUTE) is self:
-            del self.model.__dict__[ATTRIBUTE]
+    def _generate(self, seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """A whole generation counts as one call: nobody takes the hooks away between two of its steps."""
+        with self.gate.inside(), settings(self, generates=not is_finished(find("mask", kwargs))):
+            return seat.original(*args, **renamed(type(seat.owner).forward, kwargs))
+
+    def remove(self, wait: float = PATIENCE) -> None:
+        """Give the model back as it was before; harmless when called twice.
+
+        Parameters
+        ----------
+        wait : float
+            Seconds that calls of other threads get to end.
+
+        Raises
+        ------
+        BusyError
+            The model is running, here or in another thread. Nothing was changed.
+        """
+        with self.gate.closed(wait):
+            self._take_off()
+
+    def _take_off(self) -> None:
+        self._undo.run()
+        model = self._model
+        if model is not None and model.__dict__.get(ATTRIBUTE) is self:
+            del model.__dict__[ATTRIBUTE]
+        # nothing of the model hangs on what users may still hold: its weights go when they let it go
+        self._parts, self._listeners, self.site = [], [], None
+        self._model = None if model is None else _Gone(model)
+
+    @property
+    def model(self) -> Any:
+        """The patched model.
+
+        Raises
+        ------
+        ValueError
+            It is gone: it was unpatched and deleted.
+        """
+        if not isinstance(self._model, _Gone):
+            return self._model
+        model = self._model.where()
+        if model is None:
+            raise ValueError("The model of this handle was unpatched and is no more.")
+        return model
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
-        """Run the unpatched model inside; caches made there are plain ones."""
-        before = self._decoder.enabled, self._encoder.enabled
-        self._decoder.enabled = self._encoder.enabled = False
+        """Run the unpatched model inside; caches made there are plain ones.
+
+        It holds for the calls that this thread (or task) makes inside. For a thread started inside, run its target in
+        ``contextvars.copy_context()``.
+        """
+        self._outside.append(threading.get_ident())
         try:
-            yield
+            with settings(self, off=True), running(None), nobody_collects():
+                yield
         finally:
-            self._decoder.enabled, self._encoder.enabled = before
+            self._outside.remove(threading.get_ident())
+
+    @property
+    def off(self) -> bool:
+        """True where this thread (or task) is inside of :meth:`disabled`."""
+        return settings_of(self).off
 
     @property
     def enabled(self) -> bool:
-        """False inside of :meth:`disabled`."""
-        return self._decoder.enabled
+        """False while any thread is inside of :meth:`disabled`; only its own calls run unpatched."""
+        return not self._outside
+
+    # -- one call ------------------------------------------------------------------------------------------------------
+
+    def plan(self) -> Plan:
+        """Methods and stages as they stand now, for one call.
+
+        Raises
+        ------
+        ValueError
+            A field was changed so that its method acts elsewhere.
+        """
+        plan = Plan.of(self.methods, self.facts)
+        if plan.outline != self._outline:
+            raise ValueError(
+                "A hyperparameter was changed so that its method acts in other layers than it was patched for: "
+                "call vtc.patch again."
+            )
+        if self.given_scores is not None:
+            for m in (m for m in plan.methods if hasattr(m, "frame_scores")):
+                m.frame_scores = self.given_scores
+        return plan
+
+    @contextmanager
+    def call(self, device: torch.device, seat: Wrapped) -> Iterator[Forward]:
+        """One forward, from its start to its end, however it ends.
+
+        Parameters
+        ----------
+        device : torch.device
+            Whose time is taken.
+        seat : Wrapped
+            The wrapper that opens it.
+        """
+        with self.gate.inside():
+            forward = Forward(self, Clock(device), seat=seat)
+            forward.clock.start("forward")
+            try:
+                with running(forward), nobody_collects():
+                    yield forward
+            except BaseException:
+                for listener in self._listeners:
+                    listener.fail(forward)
+                raise
+            else:
+                forward.clock.stop("forward")
+                self._finish(forward)
+            finally:
+                forward.close()
+
+    def _finish(self, forward: Forward) -> None:
+        """End of a forward: keep time of the decode steps that follow a prefill."""
+        now = time.perf_counter()
+        if forward.is_prefill:
+            self._prefilled = now
+        elif self.last is not None and self._prefilled is not None:
+            self.last.decode_steps += 1
+            self.last.decode_seconds = now - self._prefilled
+
+    def note(self, record: CallRecord) -> None:
+        """Take the record of a prefill with images."""
+        self.last = record
+
+    # -- settings ------------------------------------------------------------------------------------------------------
 
     @contextmanager
     def frame_scores(self, scores: FrameScores) -> Iterator[None]:
         """Use these scores of frames inside the ``with`` block, whatever was given to :func:`vtc.patch`.
 
-        They hold for every thread that runs the model meanwhile (streaming generates in one of its own).
+        They hold for the calls that this thread (or task) makes inside. For a thread started inside, run its target in
+        ``contextvars.copy_context()``.
 
         Parameters
         ----------
@@ -116,28 +276,21 @@ class Handle(Remembering):
         >>> with handle.frame_scores(scores):
         ...     out = model.generate(**inputs)
         """
-        takers: list[Any] = [m for m in self.methods if hasattr(m, "frame_scores")]
-        if not takers:
+        if not any(hasattr(m, "frame_scores") for m in self.methods):
             names = ", ".join(m.name for m in self.methods)
             raise ValueError(f"{names} takes no scores of frames; vtc.patch(model, 'quota') does.")
-        given = plain_scores(scores)
-        before = [m.frame_scores for m in takers]
-        for m in takers:
-            m.frame_scores = given
-        try:
+        with settings(self, scores=plain_scores(scores)):
             yield
-        finally:
-            for m, old in zip(takers, before, strict=True):
-                m.frame_scores = old
-
-    def of(self, model: nn.Module) -> Handle:
-        """Handle of ``model``: its own after ``deepcopy``."""
-        return model.__dict__.get(ATTRIBUTE, self)
 
     @property
-    def actions(self) -> Actions:
-        """What follows the action queries of a policy."""
-        return self._decoder.actions
+    def given_scores(self) -> Any:
+        """Scores of frames that hold here, None without any."""
+        return settings_of(self).scores
+
+    def _asked(self, scorer: Any, inputs: dict[str, Any]) -> Any:
+        if self._ask is None:
+            raise ValueError("This handle was made without a way to ask scorers; use vtc.patch.")
+        return self._ask(scorer, self, inputs)
 
     @property
     def keep(self) -> Keep:
@@ -149,25 +302,14 @@ class Handle(Remembering):
         if len(self.methods) > 1:
             names = ", ".join(m.name for m in self.methods)
             raise ValueError(f"Several methods are at work ({names}): set handle.methods[i].keep on the one you mean.")
-        self.methods[0].keep = check_keep(value)
+        self.methods[0].keep = value  # checked by the method itself
 
     @property
     def config(self) -> Config:
         """Configuration to save and to load again."""
         return Config([m.to_dict() for m in self.methods])
 
-    def note(self, record: CallRecord) -> None:
-        """Take the record of a prefill with images."""
-        self.last = record
-
-    def finish(self, call: Call) -> None:
-        """End of a forward: keep time of the decode steps that follow a prefill."""
-        now = time.perf_counter()
-        if call.groups:
-            self._prefilled = now
-        elif self.last is not None and self._prefilled is not None:
-            self.last.decode_steps += 1
-            self.last.decode_seconds = now - self._prefilled
+    # -- results -------------------------------------------------------------------------------------------------------
 
     def report(self) -> Report:
         """Tokens, FLOPs, KV bytes and times of the last forward that brought images.
@@ -186,53 +328,12 @@ class Handle(Remembering):
     def __repr__(self) -> str:
         methods = " + ".join(f"{m.name}(keep={m.keep})" for m in self.methods)
         seen = "" if self.last is None else f", last call {self.last.before} -> {self.last.after} visual tokens"
-        return f"<vtc {methods} on {type(self.model).__name__} ({self.adapter.family}){seen}>"
+        name = "no model" if isinstance(self._model, _Gone) else type(self._model).__name__
+        return f"<vtc {methods} on {name} ({self.adapter.family}){seen}>"
 
 
-def the_feedback(methods: list[Method], stages: list[Stage], facts: ModelFacts) -> Feedback | None:
-    """Feedback of the one method that remembers; its memory is per visual token, so it must see all of them.
+class _Gone:
+    """A model that was unpatched: looked up while somebody else holds it."""
 
-    Raises
-    ------
-    ValueError
-        Another method is to run beside it.
-    """
-    found = [(m, f) for m in methods if (f := m.feedback(facts)) is not None]
-    if found and len(methods) > 1:
-        names = ", ".join(m.name for m in methods)
-        raise ValueError(
-            f"{found[0][0].name!r} remembers every visual token over calls, so no other method may drop any: patch it "
-            f"alone, not with {names}, or with temporal=False, which remembers nothing."
-        )
-    return found[0][1] if found else None
-
-
-def check_stages(stages: list[Stage], facts: ModelFacts) -> None:
-    """Raise a ValueError that says why stages cannot act where they want to."""
-    for stage in stages:
-        place = stage.at
-        if isinstance(place, Decoder):
-            if not 0 < place.layer < facts.decoder_layers:
-                raise ValueError(
-                    f"Cannot cut before decoder layer {place.layer}: the decoder has {facts.decoder_layers} layers, "
-                    f"choose 1 .. {facts.decoder_layers - 1}."
-                )
-            if facts.no_cuts:
-                raise ValueError(
-                    f"Tokens of family {facts.family!r} cannot be dropped before decoder layer {place.layer}: "
-                    f"{facts.no_cuts}. Use a method that acts before the language model."
-                )
-            later = [i for i in facts.linear_layers if i >= place.layer]
-            if later:
-                raise ValueError(
-                    f"Decoder layers {later} are linear attention: their state mixes all tokens, so tokens cannot be "
-                    f"dropped before layer {place.layer}. Use a method that acts before the language model."
-                )
-        if isinstance(place, Encoder):
-            if not 0 < place.layer <= facts.feature_layer:
-                raise ValueError(f"Cannot prune before encoder layer {place.layer}: choose 1 .. {facts.feature_layer}.")
-            late = [n for s in stages for n in s.needs if n.tower == "vision" and n.layer >= place.layer]
-            if late:
-                raise ValueError(
-                    f"Encoder layer {late[0].layer} is to be measured, but patches are gone from {place.layer} on."
-                )
+    def __init__(self, model: Any) -> None:
+        self.where = weakref.ref(model)

@@ -1,4 +1,10 @@
-"""Attention masks for layers that hold other numbers of tokens than the rest, built by transformers' own functions."""
+"""Attention masks for layers that hold other numbers of tokens than the rest.
+
+Three forms of a mask arrive at a decoder. *Columns*: nothing or a 2-D mask, from which the decoder makes its own.
+*Prepared*: finished masks that the base model has made, causal but for images that attend both ways; they are made anew
+by transformers' own functions, with the opened pairs kept, so that sliding windows count the tokens that are there.
+*Finished*: a mask the caller brought; nobody knows what it means, so it is gathered as it is.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +13,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import Cache
 
 from ..core.layout import Packing
-from .cache import dropped, join_valid, past_valid, stored
-from .seams import make_mask
+from .cache import dropped, join_valid, logical_columns, past_valid, stored
+from .seams import BlockMask, block_rows, gathered_block_mask, make_mask
+
+ROWS = 1 << 22  # entries of a block mask that are spelled out at a time
 
 
 def layer_type(config: Any, index: int) -> str:
@@ -49,6 +56,22 @@ def stored_valid(layer: Any, width: int) -> Tensor | None:
     return past_valid(layer)
 
 
+def past_seen(layer: Any, mask: Any, width: int) -> Tensor | None:
+    """Which stored columns of a layer ``width`` new tokens may see: what is real, and open in the caller's 2-D mask.
+
+    The mask counts logically, so it is read at the logical columns of what is stored.
+    """
+    valid = stored_valid(layer, width)
+    if not isinstance(mask, Tensor) or mask.ndim != 2 or (layer.is_compileable and width == 1):
+        return valid
+    held, gone = stored(layer), dropped(layer)
+    if mask.shape[1] != held + gone + width:
+        return valid
+    columns = logical_columns(layer, mask.shape[0], mask.device)
+    seen = mask[:, : held + gone].bool().gather(1, columns)
+    return seen if valid is None else seen & valid.to(seen.device)
+
+
 def layer_mask(
     config: Any,
     index: int,
@@ -57,22 +80,17 @@ def layer_mask(
     past: Tensor | None,
     new: Tensor | None,
     blocks: Tensor | None = None,
+    shown: Tensor | None = None,
 ) -> Any:
     """Causal mask of one decoder layer for the tokens in ``hidden`` [B, K, D], in the format of the user's kernel.
 
-    ``blocks`` bool [B, K, K] opens further pairs of new columns (images that attend both ways).
+    ``blocks`` bool [B, K, K] opens further pairs of new columns (images that attend both ways). ``shown`` [B, K] are
+    position ids that start again where a packed sample does; transformers closes the samples to each other.
     """
-    mask = columns_mask(layer, past, new, hidden.shape[1], hidden)
+    mask = None if shown is not None else columns_mask(layer, past, new, hidden.shape[1], hidden)
     start = 0 if layer is None else layer.get_seq_length()
-    return make_mask(
-        layer_type(config, index),
-        None if layer is None else Cache(layers=[layer]),
-        config=config,
-        inputs_embeds=hidden,
-        attention_mask=mask,
-        position_ids=None,
-        or_mask_function=None if blocks is None else _overlay(blocks, start),
-    )
+    more = None if blocks is None else _overlay(blocks, start)
+    return make_mask(layer_type(config, index), layer, more, config=config, embeds=hidden, mask=mask, positions=shown)
 
 
 def _overlay(blocks: Tensor, start: Any) -> Any:
@@ -86,26 +104,40 @@ def _overlay(blocks: Tensor, start: Any) -> Any:
 
 
 def forward_blocks(prepared: Any, past: int, length: int) -> Any:
-    """Pairs of new columns that a finished mask opens beyond causality: bool [B or 1, L, L], None when there are none.
+    """Pairs of new columns that a prepared mask opens beyond causality: bool [B or 1, L, L], None when there are none.
 
     A dict by layer type gives a dict. What lies behind a query counts only where it may also be seen from there: it is
     the mirror of an opened pair, which a sliding window may have closed again.
     """
     if isinstance(prepared, dict):
         return {kind: forward_blocks(mask, past, length) for kind, mask in prepared.items()}
-    if not isinstance(prepared, Tensor) or prepared.ndim != 4:
-        return None
     seen = new_columns(prepared, past, length)
+    if seen is None:
+        return None
     ahead = seen.triu(1)
     return (ahead | ahead.transpose(1, 2) & seen) if bool(ahead.any()) else None
 
 
-def new_columns(mask: Tensor, past: int, length: int) -> Tensor:
-    """Visible pairs among the new columns of a 4-D mask (first head): bool [B or 1, L, L]."""
+def new_columns(mask: Any, past: int, length: int) -> Tensor | None:
+    """Visible pairs among the new columns of a finished mask (first head): bool [B or 1, L, L]; None: not finished."""
+    if isinstance(mask, BlockMask):
+        rows = torch.arange(length, device=_device(mask)).expand(mask.shape[0], -1)
+        step = max(1, ROWS // max(1, mask.shape[0] * (past + length)))
+        return torch.cat([block_rows(mask, part, past + length)[:, 0, :, past:] for part in rows.split(step, 1)], 1)
+    if not isinstance(mask, Tensor) or mask.ndim != 4:
+        return None
     width = mask.shape[-1]
     start = past if past + length <= width else width - length  # windowed layers hold the last columns only
-    seen = mask[:, 0, :, start : start + length]
-    return seen if seen.dtype == torch.bool else seen == 0
+    return opened(mask[:, 0, :, start : start + length])
+
+
+def opened(mask: Tensor) -> Tensor:
+    """Which pairs of a finished mask are open: bool masks say it, additive ones by a bias above minus infinity."""
+    return mask.bool() if not mask.is_floating_point() else mask > torch.finfo(mask.dtype).min / 2
+
+
+def _device(mask: BlockMask) -> Any:
+    return mask.kv_num_blocks.device
 
 
 def take_blocks(blocks: Tensor | None, packing: Packing | None, batch: int) -> Tensor | None:
@@ -117,17 +149,79 @@ def take_blocks(blocks: Tensor | None, packing: Packing | None, batch: int) -> T
 
 
 def padding_of(mask: Any, length: int, past: int) -> Tensor | None:
-    """Which of the ``length`` new columns are real: bool [B, length] from a 2-D or a prepared mask, or None."""
+    """Which of the ``length`` new columns are real: bool [B, length] from a 2-D or a finished mask, or None.
+
+    In a finished mask a column is real that another one sees, or that sees itself and another one: padding sees nothing
+    or itself alone, or is not even seen by itself.
+    """
     if isinstance(mask, dict):
         mask = mask.get("full_attention", next(iter(mask.values()), None))
-    if not isinstance(mask, Tensor):
-        return None
-    if mask.ndim == 2:
+    if isinstance(mask, Tensor) and mask.ndim == 2:
         return mask[:, -length:].bool()
-    # a real token always sees itself: causal, windowed and blockwise masks alike
-    return new_columns(mask, past, length).diagonal(dim1=-2, dim2=-1)
+    seen = new_columns(mask, past, length)
+    if seen is None:
+        return None
+    own = seen.diagonal(dim1=-2, dim2=-1)
+    others = seen & ~torch.eye(length, dtype=torch.bool, device=seen.device)
+    sees = others.any(2)
+    if past and isinstance(mask, Tensor):
+        sees = sees | opened(mask[:, 0, :, :past]).any(2)
+    return others.any(1) | own & (sees if length > 1 else own)
 
 
-def is_prepared(mask: Any) -> bool:
-    """True for masks that are finished: 4-D, or a dict by layer type."""
-    return isinstance(mask, dict) or (isinstance(mask, Tensor) and mask.ndim == 4)
+def is_finished(mask: Any) -> bool:
+    """True for masks no decoder adds to: 4-D ones, and dicts of them by layer type."""
+    return isinstance(mask, (dict, BlockMask)) or (isinstance(mask, Tensor) and mask.ndim == 4)
+
+
+def gathered(mask: Any, packing: Packing | None, layer: Any, length: int) -> Any:
+    """A finished mask of ``length`` new columns for one cache layer, gathered on queries and keys.
+
+    Raises
+    ------
+    ValueError
+        Its columns are not those of the cache and of the prompt.
+    """
+    if not isinstance(mask, (Tensor, BlockMask)):
+        return mask
+    like = mask if isinstance(mask, Tensor) else mask.kv_num_blocks
+    batch = like.shape[0] if packing is None else packing.index.shape[0]
+    queries, keys = _places(packing, layer, batch, length, like.device)
+    most = int(keys.max()) + 1
+    if mask.shape[-1] < most or mask.shape[-2] != length:
+        raise ValueError(
+            f"The attention mask {tuple(mask.shape)} does not fit {length} new tokens behind {most - length} cached "
+            "ones, which count logically under vtc: pass [batch, 1 or heads, new, cached + new], or a 2-D mask."
+        )
+    if isinstance(mask, BlockMask):
+        return gathered_block_mask(mask, queries, keys)
+    return _gather(mask.expand(batch, -1, -1, -1), queries, keys)
+
+
+def _places(packing: Packing | None, layer: Any, batch: int, length: int, device: Any) -> tuple[Tensor, Tensor]:
+    """Rows and columns of the given mask that each query and each key of a layer stand for; -1: padding or blank."""
+    if packing is None:
+        queries = torch.arange(length, device=device).expand(batch, -1)
+    else:
+        queries = packing.index.to(device)
+        queries = queries if packing.valid is None else queries.masked_fill(~packing.valid.to(device), -1)
+    if layer is None:
+        return queries, queries
+    start = stored(layer) + dropped(layer)
+    past, valid = logical_columns(layer, batch, device), past_valid(layer)
+    past = past if valid is None else past.masked_fill(~valid.to(device), -1)
+    keys = torch.cat([past, torch.where(queries < 0, queries, queries + start)], 1)
+    width = int(layer.get_mask_sizes(queries.shape[1])[0])
+    keys = keys[:, -width:] if keys.shape[1] > width else F.pad(keys, (0, width - keys.shape[1]), value=-1)
+    return queries, keys
+
+
+def _gather(mask: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
+    heads = mask.shape[1]
+    rows = queries.clamp_min(0)[:, None, :, None].expand(-1, heads, -1, mask.shape[3])
+    picked = mask.gather(2, rows)
+    columns = keys.clamp_min(0)[:, None, None, :].expand(-1, heads, queries.shape[1], -1)
+    picked = picked.gather(3, columns)
+    closed = (keys < 0)[:, None, None, :] | (queries < 0)[:, None, :, None]
+    shut = torch.finfo(mask.dtype).min if mask.is_floating_point() else False
+    return picked.masked_fill(closed, shut)

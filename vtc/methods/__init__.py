@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Iterable
 from importlib.metadata import entry_points
 from typing import Any
 
+from ..core.words import kind, nearest, shown
 from .base import Method
 
 _HELPERS = {"base"}
@@ -31,7 +32,6 @@ def list_methods() -> list[str]:
     return sorted({*_modules(), *_plugins()})
 
 
-@functools.cache
 def method_class(name: str) -> type[Method]:
     """Class of the method ``name``.
 
@@ -39,8 +39,17 @@ def method_class(name: str) -> type[Method]:
     ------
     ValueError
         No such method; the message offers the nearest names.
+    TypeError
+        No name at all.
     """
-    key = str(name).lower().replace("_", "-")
+    if not isinstance(name, str):
+        raise TypeError(f"method={shown(name)} is {kind(name)}; pass the name of a method.")
+    return _class(str(name))
+
+
+@functools.cache
+def _class(name: str) -> type[Method]:
+    key = name.lower().replace("_", "-")
     if key in _modules():
         module = importlib.import_module(_modules()[key])
         for _, cls in inspect.getmembers(module, inspect.isclass):
@@ -49,9 +58,8 @@ def method_class(name: str) -> type[Method]:
         raise ImportError(f"{module.__name__} defines no Method named {key!r}")
     if key in _plugins():
         return _plugins()[key].load()
-    near = difflib.get_close_matches(key, list_methods(), n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"Unknown method {name!r}.{hint} Installed: {', '.join(list_methods())} (see `vtc methods`).")
+    hint = nearest(key, list_methods())
+    raise ValueError(f"Unknown method {shown(name)}.{hint} Installed: {', '.join(list_methods())} (see `vtc methods`).")
 
 
 def make_method(name: str, **options: Any) -> Method:
@@ -62,15 +70,35 @@ def make_method(name: str, **options: Any) -> Method:
     ValueError
         Unknown method or value out of range.
     TypeError
+        Unknown hyperparameter (the message lists the known ones), or a value of another type than the declared one.
+    """
+    cls = method_class(name)
+    _refuse_unknown(cls, options)
+    return cls(**options)
+
+
+def read_options(name: str, texts: dict[str, Any]) -> dict[str, Any]:
+    """Values of hyperparameters from text, each as its declared type says; see :func:`vtc.core.texts.reread`.
+
+    Raises
+    ------
+    ValueError
+        Unknown method, or text that is no value of the hyperparameter.
+    TypeError
         Unknown hyperparameter; the message lists the known ones.
     """
     cls = method_class(name)
+    _refuse_unknown(cls, texts)
+    return {key: cls.read_option(key, text) for key, text in texts.items()}
+
+
+def _refuse_unknown(cls: type[Method], options: Iterable[str]) -> None:
     unknown = sorted(set(options) - set(cls.options()))
     if unknown:
-        near = difflib.get_close_matches(unknown[0], cls.options(), n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise TypeError(f"Method {cls.name!r} has no option {unknown[0]!r}.{hint} It has: {', '.join(cls.options())}.")
-    return cls(**options)
+        hint = nearest(unknown[0], cls.options())
+        raise TypeError(
+            f"Method {cls.name!r} has no option {shown(unknown[0])}.{hint} It has: {', '.join(cls.options())}."
+        )
 
 
 def __getattr__(name: str) -> type[Method]:
@@ -82,4 +110,4 @@ def __getattr__(name: str) -> type[Method]:
     raise AttributeError(f"vtc.methods has no {name!r}")
 
 
-__all__ = ["Method", "list_methods", "make_method", "method_class"]
+__all__ = ["Method", "list_methods", "make_method", "method_class", "read_options"]

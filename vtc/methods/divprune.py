@@ -31,7 +31,7 @@ from ..core.diversity import greedy_spread, most_isolated, unit_rows
 from ..core.select import Newlines, with_structure
 from ..core.stage import ModelFacts, Projector, Selection, Stage, View
 from ._diverse import candidate_count, spread_scores
-from .base import Method, check_choice
+from .base import Method
 
 
 @dataclass(kw_only=True)
@@ -59,14 +59,6 @@ class DivPrune(Method):
     scope: Literal["image", "row"] = "image"
     newlines: Newlines = "drop"
     positions: Literal["renumber", "keep"] = "renumber"
-
-    def __post_init__(self) -> None:
-        """Validate the hyperparameters."""
-        super().__post_init__()
-        check_choice("geometry", self.geometry, ("raw", "centered"))
-        check_choice("scope", self.scope, ("image", "row"))
-        check_choice("newlines", self.newlines, ("drop", "keep"))
-        check_choice("positions", self.positions, ("renumber", "keep"))
 
     def stages(self, facts: ModelFacts) -> list[Stage]:
         """One stage after the projector, without needs."""

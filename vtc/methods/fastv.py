@@ -26,7 +26,7 @@ from typing import ClassVar, Literal
 from ..core.budget import Keep
 from ..core.select import topk_indices
 from ..core.stage import Decoder, ModelFacts, Need, Selection, Stage, View
-from .base import Method, check_choice
+from .base import Method, check_range
 
 
 @dataclass(kw_only=True)
@@ -57,12 +57,7 @@ class FastV(Method):
     def __post_init__(self) -> None:
         """Validate the hyperparameters."""
         super().__post_init__()
-        if isinstance(self.layer, bool) or not isinstance(self.layer, int):
-            raise TypeError(f"layer={self.layer!r} is a {type(self.layer).__name__}; pass a number of layers >= 1.")
-        if self.layer < 1:
-            raise ValueError(f"layer={self.layer} is not allowed: at least one layer must run to have its attention.")
-        check_choice("scope", self.scope, ("row", "image"))
-        check_choice("positions", self.positions, ("keep", "renumber"))
+        check_range(self, "a number of layers >= 1, as one must run to have its attention", lambda v: v >= 1, "layer")
 
     def stages(self, facts: ModelFacts) -> list[Stage]:
         """One cut before decoder layer K; it reads layer K - 1."""

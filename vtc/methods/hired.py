@@ -14,7 +14,7 @@ from ..core.select import Newlines, part_budgets, parts_of, topk_indices, with_s
 from ..core.stage import ModelFacts, Need, Projector, Selection, Stage, View
 from ._tiles import Content, Region, split_budget, tile_budgets, tile_content, tile_of
 from ._vision import attention_stat, whole_image_layers
-from .base import Method, check_choice
+from .base import Method, check_range
 
 
 @dataclass(kw_only=True)
@@ -77,16 +77,7 @@ class HiRED(Method):
     def __post_init__(self) -> None:
         """Validate the hyperparameters."""
         super().__post_init__()
-        check_choice("preset", self.preset, ("paper", "official"))
-        check_choice("content", self.content, ("mass", "count", None))
-        check_choice("region", self.region, ("spatial", "raster", None))
-        check_choice("leftover", self.leftover, ("drop", "largest_remainder"))
-        check_choice("newlines", self.newlines, ("drop", "keep"))
-        check_choice("positions", self.positions, ("renumber", "keep"))
-        if isinstance(self.alpha, bool) or not isinstance(self.alpha, (int, float)):
-            raise TypeError(f"alpha={self.alpha!r} is no number; pass the full image's share of the budget in [0, 1].")
-        if not 0.0 <= self.alpha <= 1.0:
-            raise ValueError(f"alpha={self.alpha!r} is not allowed: a share of the budget, it must lie in [0, 1].")
+        check_range(self, "the full image's share of the budget, in [0, 1]", lambda v: 0.0 <= v <= 1.0, "alpha")
 
     def keep_count(self, n: int) -> int:
         """Upper bound of the tokens kept of an image with ``n`` tokens (exact for one partition)."""

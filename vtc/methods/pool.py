@@ -13,7 +13,7 @@ from ..core.layout import Role
 from ..core.merge import group_shares, grouped_mean
 from ..core.select import part_budgets
 from ..core.stage import ModelFacts, Projector, Selection, Stage, View
-from .base import Method, check_choice
+from .base import Method
 
 
 def pooled_shape(height: int, width: int, budget: int) -> tuple[int, int]:
@@ -55,11 +55,6 @@ class Pool(Method):
     name: ClassVar[str] = "pool"
     summary: ClassVar[str] = "uniform spatial average pooling to the budget (baseline)"
     positions: Literal["keep", "renumber"] = "keep"
-
-    def __post_init__(self) -> None:
-        """Validate the hyperparameters."""
-        super().__post_init__()
-        check_choice("positions", self.positions, ("keep", "renumber"))
 
     def stages(self, facts: ModelFacts) -> list[Stage]:
         """One stage after the projector, per image."""

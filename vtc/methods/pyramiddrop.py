@@ -33,7 +33,7 @@ from ..core.budget import Keep
 from ..core.select import topk_indices
 from ..core.stage import Decoder, ModelFacts, Need, Selection, Stage, View
 from ._schedule import entered, scaled_shares
-from .base import Method, check_choice
+from .base import Method, check_range
 
 
 @dataclass(kw_only=True)
@@ -63,10 +63,7 @@ class PyramidDrop(Method):
     def __post_init__(self) -> None:
         """Validate the hyperparameters."""
         super().__post_init__()
-        if isinstance(self.cuts, bool) or not isinstance(self.cuts, int) or self.cuts < 1:
-            raise ValueError(f"cuts={self.cuts!r} is not allowed: pass an int >= 1.")
-        check_choice("scope", self.scope, ("row", "image"))
-        check_choice("positions", self.positions, ("renumber", "keep"))
+        check_range(self, "a number of cuts >= 1", lambda v: v >= 1, "cuts")
 
     def layers(self, depth: int) -> list[int]:
         """0-based decoder layers before which tokens are cut.

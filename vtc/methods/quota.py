@@ -9,13 +9,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from ..core.frame_scores import FrameScorer, FrameScores, clip_scores, per_part, plain_scorer, plain_scores
 from ..core.quota import assign
-from ..core.resample import OPERATORS
 from ..core.stage import FrameGrids, ModelFacts, Projector, Selection, Stage, View
 from ._quota_frames import Frame, frames_of
 from ._quota_plan import move_rows, place, place_unpooled, rows_of_unpooled
-from ._quota_scores import FrameScorer, FrameScores, clip_scores, per_part, plain_scores
-from .base import Method, check_choice
+from .base import Method, check_range, checked_by
 
 
 @dataclass(kw_only=True)
@@ -39,7 +38,7 @@ class Quota(Method):
         pair is accepted as well.
     scorer : callable, "self" or (model, processor), optional
         Asked for scores before the encoder of a call runs, when ``frame_scores`` is None; see
-        :class:`~vtc.methods._quota_scores.FrameScorer`. ``"self"`` is the patched model itself, a pair (model,
+        :class:`~vtc.core.frame_scores.FrameScorer`. ``"self"`` is the patched model itself, a pair (model,
         processor) another one, see :func:`vtc.video.as_scorer`. Only ``"self"`` is saved with a configuration.
     query : str, optional
         The question, for the scorer.
@@ -73,8 +72,8 @@ class Quota(Method):
     name: ClassVar[str] = "quota"
     summary: ClassVar[str] = "tokens per frame by query scores, frames resampled (long video; needs frame_scores)"
     paper: ClassVar[str] = "2503.08689"
-    frame_scores: FrameScores | None = None
-    scorer: FrameScorer | Literal["self"] | tuple[Any, Any] | None = None
+    frame_scores: FrameScores | None = checked_by(plain_scores)
+    scorer: FrameScorer | Literal["self"] | tuple[Any, Any] | None = checked_by(plain_scorer)
     query: str | None = None
     operator: Literal["auto", "bilinear", "average", "pick", "merge", "separable"] = "auto"
     exponent: float = 2.0
@@ -84,19 +83,8 @@ class Quota(Method):
     def __post_init__(self) -> None:
         """Validate the hyperparameters."""
         super().__post_init__()
-        self.frame_scores = plain_scores(self.frame_scores)
-        check_choice("operator", self.operator, ("auto", *OPERATORS))
-        check_choice("cap", self.cap, ("auto", "none", "official", "fill"))
-        pair = isinstance(self.scorer, tuple) and len(self.scorer) == 2
-        if not (self.scorer in (None, "self") or pair or callable(self.scorer)):
-            raise TypeError(
-                f"scorer={self.scorer!r} is not allowed; pass 'self', a pair (model, processor), or a function "
-                "scorer(handle, inputs)."
-            )
-        if not 0 <= self.exponent < float("inf"):
-            raise ValueError(f"exponent={self.exponent} is not allowed; 2 as published, 1 proportional, 0 uniform.")
-        if self.min_tokens is not None and self.min_tokens < 0:
-            raise ValueError(f"min_tokens={self.min_tokens} is not allowed; it is a number of tokens per frame, >= 0.")
+        check_range(self, "2 as published, 1 proportional, 0 uniform, or another >= 0", lambda v: v >= 0, "exponent")
+        check_range(self, "a number of tokens per frame >= 0", lambda v: v >= 0, "min_tokens")
         if self.min_tokens and self.cap == "official":
             raise ValueError("cap='official' knows no min_tokens; choose cap='fill', which honours it.")
 

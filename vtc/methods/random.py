@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 
 from ..core.stage import ModelFacts, Projector, Selection, Stage, View
-from .base import Method, check_choice
+from .base import Method
 
 
 @dataclass(kw_only=True)
@@ -32,11 +32,6 @@ class Random(Method):
     summary: ClassVar[str] = "uniformly random tokens, seeded (baseline)"
     seed: int = 0
     positions: Literal["keep", "renumber"] = "keep"
-
-    def __post_init__(self) -> None:
-        """Validate the hyperparameters."""
-        super().__post_init__()
-        check_choice("positions", self.positions, ("keep", "renumber"))
 
     def stages(self, facts: ModelFacts) -> list[Stage]:
         """One stage after the projector, per image."""

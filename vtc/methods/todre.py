@@ -13,7 +13,7 @@ from ..core.diversity import Objective, greedy_spread, unit_rows
 from ..core.select import Newlines, require_finite, with_structure
 from ..core.stage import Decoder, ModelFacts, Need, Projector, Selection, Stage, View
 from ._diverse import candidate_count, spread_scores
-from .base import Method, check_choice
+from .base import Method, check_range
 
 Pivot = Literal["auto", "cls", "farthest", "center", "random"]
 
@@ -117,17 +117,8 @@ class ToDRE(Method):
     def __post_init__(self) -> None:
         """Validate the hyperparameters."""
         super().__post_init__()
-        check_choice("objective", self.objective, ("max_sum", "k_center"))
-        check_choice("pivot", self.pivot, ("auto", "cls", "farthest", "center", "random"))
-        check_choice("scope", self.scope, ("image", "row"))
-        check_choice("newlines", self.newlines, ("drop", "keep"))
-        check_choice("positions", self.positions, ("renumber", "keep"))
-        check_choice("stage2", self.stage2, ("auto", "on", "off"))
-        for name in ("tau", "depth"):
-            if not 0.0 < getattr(self, name) <= 1.0:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not allowed: pass a share in (0, 1].")
-        if self.system_tokens is not None and self.system_tokens < 0:
-            raise ValueError(f"system_tokens={self.system_tokens} is not allowed: pass a number of tokens >= 0.")
+        check_range(self, "a share in (0, 1]", lambda v: 0.0 < v <= 1.0, "tau", "depth")
+        check_range(self, "a number of tokens >= 0", lambda v: v >= 0, "system_tokens")
 
     def stages(self, facts: ModelFacts) -> list[Stage]:
         """One stage after the projector, which reads one encoder layer when the pivot is a [CLS] one, and one cut."""

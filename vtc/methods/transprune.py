@@ -13,8 +13,9 @@ from torch import Tensor
 from ..core.budget import Keep
 from ..core.select import topk_indices
 from ..core.stage import Decoder, ModelFacts, Need, Selection, Stage, View
+from ..core.words import shown
 from ._schedule import entered, scaled_layers, scaled_shares
-from .base import Method, check_choice
+from .base import Method, check_range
 
 PRESETS = {"high": (0.875, 0.625, 0.125), "low": (0.625, 0.1875, 0.0625)}
 DEPTH = 32
@@ -98,20 +99,11 @@ class TransPrune(Method):
 
     def __post_init__(self) -> None:
         """Validate the hyperparameters."""
-        check_choice("preset", self.preset, tuple(PRESETS))
-        self.prune_layers, self.accumulate_layers = tuple(self.prune_layers), tuple(self.accumulate_layers)
-        self.ratios = None if self.ratios is None else tuple(self.ratios)
-        _check_schedule(self.shares, self.prune_layers, self.accumulate_layers)
+        _check_schedule(self.shares, tuple(self.prune_layers), tuple(self.accumulate_layers))
         if self.keep is None:
             self.keep = self.shares[-1]
         super().__post_init__()
-        if not 0.0 <= self.alpha <= 1.0:
-            raise ValueError(f"alpha={self.alpha!r} is not allowed: pass a weight in [0, 1].")
-        check_choice("direction", self.direction, ("signed", "abs"))
-        check_choice("domain", self.domain, ("sequence", "image"))
-        check_choice("combination", self.combination, ("normalized", "raw"))
-        check_choice("scope", self.scope, ("row", "image"))
-        check_choice("positions", self.positions, ("renumber", "keep"))
+        check_range(self, "a weight in [0, 1]", lambda v: 0.0 <= v <= 1.0, "alpha")
 
     @property
     def shares(self) -> tuple[float, ...]:
@@ -182,11 +174,14 @@ class TransPrune(Method):
 def _check_schedule(shares: tuple[float, ...], cuts: tuple[int, ...], sums: tuple[int, ...]) -> None:
     falls = all(a >= b for a, b in zip(shares, shares[1:], strict=False))
     if not shares or not falls or not all(0.0 < r <= 1.0 for r in shares):
-        raise ValueError(f"ratios={shares} is not allowed: pass shares in (0, 1] that do not grow.")
+        raise ValueError(f"ratios={shown(shares)} is not allowed: pass shares in (0, 1] that do not grow.")
     if len(cuts) != len(shares) or list(cuts) != sorted(set(cuts)) or min(cuts) < 1:
-        raise ValueError(f"prune_layers={cuts} is not allowed: pass {len(shares)} growing numbers >= 1, one per share.")
+        raise ValueError(
+            f"prune_layers={shown(cuts)} is not allowed: pass {len(shares)} growing numbers >= 1, one per share of "
+            f"ratios={shown(shares)}."
+        )
     if not sums or min(sums) < 1 or min(sums) > min(cuts):
         raise ValueError(
-            f"accumulate_layers={sums} is not allowed: pass numbers >= 1, "
-            f"the first at or before the first cut ({cuts[0]})."
+            f"accumulate_layers={shown(sums)} is not allowed: pass numbers >= 1, "
+            f"the first at or before the first cut ({cuts[0]}, of prune_layers)."
         )

@@ -17,9 +17,10 @@ from ..core.stage import Decoder, ModelFacts, Need, Projector, Selection, Stage,
 from ._cells import balance, lattice, merge_weights, recycle, weakest
 from ._thirds import Ratios, Tuned, solve_first, thirds
 from ._vision import whole_image_layers
-from .base import Method, check_choice
+from .base import Method, check_range
 
-PRESETS = {
+Preset = Literal["llava-onevision-7b-50", "llava-onevision-7b-25", "llava-onevision-7b-10"]
+PRESETS: dict[Preset, Tuned] = {
     "llava-onevision-7b-50": Tuned(
         0.5, 28.683047941520474, 0.0, 11.756787150848968, Ratios(0.7233201448753168, 0.748747637472693, 0.487)
     ),
@@ -34,16 +35,7 @@ PRESETS = {
         0.1, 39.26492840997221, 0.0, 17.386981849158786, Ratios(0.11661529508161146, 1.0, 0.6011)
     ),
 }
-
-
-_RANGES = (
-    ("t", 0.0, float("inf")),
-    ("alpha", float("-inf"), float("inf")),
-    ("cell", 1.0, float("inf")),
-    ("r1", 0.0, 1.0),
-    ("r2", 0.0, 1.0),
-    ("r3", 0.0, 1.0),
-)
+_LARGEST_CELL = 1_000_000
 
 
 @dataclass(kw_only=True)
@@ -102,7 +94,7 @@ class VFlowOpt(Method):
     summary: ClassVar[str] = "what globally attended patches attend to; pruned tokens are recycled by cell"
     paper: ClassVar[str] = "2508.05211"
     keep: Keep = None  # type: ignore[assignment]  # a number after __post_init__
-    preset: str | None = None
+    preset: Preset | None = None
     t: float | None = None
     alpha: float | None = None
     cell: float | None = None
@@ -117,8 +109,7 @@ class VFlowOpt(Method):
 
     def __post_init__(self) -> None:
         """Validate the hyperparameters."""
-        check_choice("preset", self.preset, (*PRESETS, None))
-        tuned = PRESETS.get(self.preset or "")
+        tuned = self._tuned
         if self.keep is None:
             self.keep = tuned.keep if tuned else 0.25
         super().__post_init__()
@@ -127,24 +118,16 @@ class VFlowOpt(Method):
                 f"preset={self.preset!r} is the budget keep={tuned.keep:g}, and keep={self.keep!r} was "
                 "passed. Leave out one of the two, or pass t, alpha and cell instead of the preset."
             )
-        check_choice("entropy", self.entropy, ("paper", "wrapped"))
-        check_choice("positions", self.positions, ("renumber", "keep"))
-        for name, least, most in _RANGES:
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise TypeError(f"{name}={value!r} is no number.")
-            if not least <= value <= most or value in (float("inf"), 0 if most == 1 else None):
-                allowed = "a ratio in (0, 1]" if most == 1 else f"a finite number >= {least:g}"
-                raise ValueError(f"{name}={value!r} is not allowed: pass {allowed}.")
+        check_range(self, "a ratio in (0, 1]", lambda v: 0.0 < v <= 1.0, "r1", "r2", "r3")
+        check_range(self, "a number >= 0", lambda v: v >= 0.0, "t")
+        check_range(self, f"the side of a cell, in [1, {_LARGEST_CELL:,}]", lambda v: 1.0 <= v <= _LARGEST_CELL, "cell")
         if len({self.r1 is None, self.r2 is None, self.r3 is None}) > 1:
             raise ValueError(f"r1={self.r1}, r2={self.r2}, r3={self.r3}: pass all three ratios or none.")
         self._start = self.keep
 
     @property
     def _tuned(self) -> Tuned | None:
-        return PRESETS.get(self.preset or "")
+        return PRESETS[self.preset] if self.preset else None
 
     def ratios(self, n: int, layers: int) -> Ratios:
         """Ratios for an image of ``n`` tokens on a decoder with ``layers`` layers to cut in (0: none)."""
@@ -183,7 +166,7 @@ class VFlowOpt(Method):
         usable = self.progressive and third > 0 and not any(i >= third for i in facts.linear_layers)
         depth = depth if usable else 0
         count = partial(self.keep_count, layers=depth)
-        select = partial(self.select, needs=needs, alpha=alpha, native=facts.multimodal_rope, layers=depth)
+        select = partial(self.select, needs=needs, alpha=alpha, native=facts.native_resolution, layers=depth)
         stages = [Stage(Projector(), select, count, needs, positions=self.positions)]
         for number in (1, 2) if usable else ():
             thin = partial(self.thin, needs=needs, alpha=alpha, number=number, layers=depth)

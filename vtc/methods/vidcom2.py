@@ -39,7 +39,7 @@ from ..core.diversity import unit_rows
 from ..core.select import Newlines, topk_indices, with_structure
 from ..core.stage import ModelFacts, Projector, Selection, Stage, View
 from ._diverse import candidate_count
-from .base import Method, check_choice
+from .base import Method, check_range
 
 
 def frame_of_tokens(view: View) -> Tensor:
@@ -109,11 +109,7 @@ class VidCom2(Method):
     def __post_init__(self) -> None:
         """Validate the hyperparameters."""
         super().__post_init__()
-        check_choice("scope", self.scope, ("image", "row"))
-        check_choice("newlines", self.newlines, ("drop", "keep"))
-        check_choice("positions", self.positions, ("renumber", "keep"))
-        if not 0 < self.temperature < float("inf"):
-            raise ValueError(f"temperature={self.temperature!r} is not allowed: pass a finite number > 0.")
+        check_range(self, "a number >= 1e-6", lambda v: v >= 1e-6, "temperature")
 
     def stages(self, facts: ModelFacts) -> list[Stage]:
         """One stage after the projector, without needs."""

@@ -44,7 +44,7 @@ from ..core.merge import assign_nearest, group_shares, grouped_mean
 from ..core.select import Newlines, part_budgets, parts_of, topk_indices, with_structure
 from ..core.stage import ModelFacts, Need, Projector, Selection, Stage, View
 from ._vision import attention_stat, whole_image_layers
-from .base import Method, check_choice
+from .base import Method, check_range
 
 
 def zip_part(features: Tensor, scores: Tensor, budget: int, contextual: float) -> tuple[Tensor, Tensor]:
@@ -107,15 +107,8 @@ class VisionZip(Method):
     def __post_init__(self) -> None:
         """Validate the hyperparameters."""
         super().__post_init__()
-        if isinstance(self.contextual, bool) or not isinstance(self.contextual, (int, float)):
-            raise TypeError(f"contextual={self.contextual!r} is no number; pass a share of the budget in [0, 1).")
-        if not 0.0 <= self.contextual < 1.0:
-            raise ValueError(
-                f"contextual={self.contextual!r} is not allowed: it is the share of the budget for merged "
-                "tokens and must lie in [0, 1), for example 10/64."
-            )
-        check_choice("newlines", self.newlines, ("drop", "keep"))
-        check_choice("positions", self.positions, ("renumber", "keep"))
+        allowed = "the share of the budget for merged tokens, in [0, 1), for example 10/64"
+        check_range(self, allowed, lambda v: 0.0 <= v < 1.0, "contextual")
 
     def stages(self, facts: ModelFacts) -> list[Stage]:
         """One stage after the projector; it reads the layer that makes the features."""

@@ -59,7 +59,8 @@ from ..core.budget import Keep, keep_count
 from ..core.diversity import greedy_spread, most_isolated, unit_rows
 from ..core.select import topk_indices
 from ..core.stage import Decoder, Feedback, ModelFacts, Need, Selection, Stage, View
-from .base import Method, check_choice
+from ..core.words import shown
+from .base import Method, check_range
 
 SLOT = "vla-pruner"
 ROWS = {"prefill": "all", "last": "last", "text": "inner"}
@@ -153,19 +154,9 @@ class VLAPruner(Method):
     def __post_init__(self) -> None:
         """Validate the hyperparameters."""
         super().__post_init__()
-        _check_number("layer", self.layer)
-        _check_number("window", self.window)
-        if self.refresh_every is not None:
-            _check_number("refresh_every", self.refresh_every, 2)
-        check_choice("semantic", self.semantic, tuple(ROWS))
-        check_choice("decay_order", self.decay_order, ("paper", "code"))
-        check_choice("warmup", self.warmup, ("full", "semantic"))
-        if not 0.0 < self.gamma <= 1.0:
-            raise ValueError(f"gamma={self.gamma!r} is not allowed: pass a decay in (0, 1].")
-        if isinstance(self.action_layers, str) or self.action_layers is None:
-            check_choice("action_layers", self.action_layers, ("upper_half", "middle", None))
-        else:
-            self.action_layers = tuple(self.action_layers)
+        check_range(self, "a number >= 1", lambda v: v >= 1, "layer", "window")
+        check_range(self, "a number >= 2", lambda v: v >= 2, "refresh_every")
+        check_range(self, "a decay in (0, 1]", lambda v: 0.0 < v <= 1.0, "gamma")
 
     def stages(self, facts: ModelFacts) -> list[Stage]:
         """One cut before ``layer``; it reads the layer before and the rows that entered the language model."""
@@ -199,9 +190,9 @@ class VLAPruner(Method):
             return (max(0, depth // 2 - 1),)
         if chosen == "upper_half":
             return tuple(range(depth // 2, depth))
-        layers = tuple(int(i) for i in chosen)
+        layers = tuple(chosen)
         if not layers or min(layers) < 0 or max(layers) >= depth:
-            raise ValueError(f"action_layers={layers} is not allowed: this decoder has layers 0 .. {depth - 1}.")
+            raise ValueError(f"action_layers={shown(layers)} is not allowed: this decoder has layers 0 .. {depth - 1}.")
         return layers
 
     def remember(self, slot: dict, scores: Tensor) -> None:
@@ -239,10 +230,3 @@ class VLAPruner(Method):
         if len(candidates) <= k:
             return candidates
         return candidates[spread(features[candidates], k)].sort().values
-
-
-def _check_number(name: str, value: object, least: int = 1) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}={value!r} is a {type(value).__name__}; pass a number >= {least}.")
-    if value < least:
-        raise ValueError(f"{name}={value} is not allowed: pass a number >= {least}.")

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..core.select import Newlines, topk_by_part
 from ..core.stage import ModelFacts, Need, Projector, Selection, Stage, View
 from ._vision import attention_stat, whole_image_layers
-from .base import Method, check_choice
+from .base import Method
 
 Ensemble = Literal["sum", "max", "min"]
 
@@ -85,13 +85,6 @@ class VTCCLS(Method):
     ensemble: Ensemble = "sum"
     newlines: Newlines = "drop"
     positions: Literal["renumber", "keep"] = "renumber"
-
-    def __post_init__(self) -> None:
-        """Validate the hyperparameters."""
-        super().__post_init__()
-        check_choice("ensemble", self.ensemble, ("sum", "max", "min"))
-        check_choice("newlines", self.newlines, ("drop", "keep"))
-        check_choice("positions", self.positions, ("renumber", "keep"))
 
     def stages(self, facts: ModelFacts) -> list[Stage]:
         """One stage after the projector; it reads the layers of :func:`ensemble_layers`."""

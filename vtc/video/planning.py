@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ..core.budget import Keep, check_keep, keep_count
-from ..methods._quota_scores import checked_scores
-from ..methods.base import check_choice
+from ..core.fields import fit
+from ..core.frame_scores import checked_scores
 from .entities import decouple as ask_for_entities
 from .entities import frame_question
 from .reading import Clip, read_video
@@ -82,8 +82,8 @@ class Plan:
         height, width = grid
         if height < 1 or width < 1:
             raise ValueError(f"grid={grid!r} is not allowed: pass rows and columns of tokens, both at least 1.")
-        check_choice("cap", cap, ("none", "official", "fill"))
-        check_keep(budget, "budget")
+        fit("cap", cap, Cap)
+        budget = check_keep(budget, "budget")
         sizes = torch.full((len(self.scores),), height * width)
         number = keep_count(budget, int(sizes.sum()))
         counts = assign(self.scores, sizes, number, cap, sizes, min_tokens, exponent)
@@ -143,7 +143,7 @@ def plan(
     budget, grid, exponent
         Where a grid is given, see :meth:`Plan.assign`.
     **sampling
-        ``base``, ``extra``, ``cap``, ``count`` of :func:`vtc.video.read_video`.
+        ``base``, ``extra``, ``cap``, ``count``, ``side``, ``limits`` of :func:`vtc.video.read_video`.
 
     Returns
     -------

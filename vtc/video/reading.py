@@ -1,16 +1,20 @@
-"""Read sampled frames of a video file with PyAV."""
+"""Read sampled frames of a video file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .sampling import frame_count, frame_times, sample_indices, time_sentence
+from vtc.media import Limits, Spread, read_film
+
+from .sampling import frame_times, time_sentence
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+SIDE = 1280
+"""Longer side of a frame in pixels, by default: more than any processor leaves of a frame of a video."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +58,29 @@ class Clip:
         return np.stack([np.asarray(frame) for frame in self.frames])
 
 
-def read_video(path: str | Path, base: int = 96, extra: int = 64, cap: bool = True, count: int | None = None) -> Clip:
+def read_video(
+    path: str | Path,
+    base: int = 96,
+    extra: int = 64,
+    cap: bool = True,
+    count: int | None = None,
+    side: int | None = SIDE,
+    limits: Limits | None = None,
+) -> Clip:
     """Read frames spread evenly over a video; see :func:`vtc.video.frame_count` for how many.
 
     Parameters
     ----------
     path : str or Path
+        A film, or an animated GIF, PNG or WebP; see :func:`vtc.media.read_film`.
     base, extra, cap
         See :func:`vtc.video.frame_count`.
     count : int or None
         Read so many frames instead.
+    side : int or None
+        Frames with a longer side than so many pixels are scaled down to it; None: none is scaled.
+    limits : vtc.media.Limits or None
+        What reading may cost; :data:`vtc.media.FILM` if left out.
 
     Raises
     ------
@@ -72,78 +89,17 @@ def read_video(path: str | Path, base: int = 96, extra: int = 64, cap: bool = Tr
     FileNotFoundError
         No such file.
     ValueError
-        The file is no video, holds no frame or only one, or is damaged; the message says which.
+        The file is no video, holds no frame or only one, is damaged, or beyond the limits; the message says which.
 
     Notes
     -----
     The file is decoded from the start and frames are counted, so that every index is exact also where key frames are
     rare; only the sampled frames are kept in memory. Where a file holds fewer frames than it claims, the frames that
-    are there are sampled.
+    are there are sampled. A process of its own decodes, so that a damaged file cannot end this one.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no video file {str(path)!r}.")
-    total, fps = _facts(path)
-    if total == 0:
-        total = _decode(path, [])[1]
-    while True:
-        if total < 2:
-            holds = "no frame" if total == 0 else "only one frame, which is a picture: pass it as an image"
-            raise ValueError(f"The video {path.name!r} holds {holds}.")
-        wanted = frame_count(total / fps, base, extra, cap) if count is None else count
-        indices = sample_indices(total, wanted)
-        frames, found = _decode(path, indices)
-        if len(frames) == len(set(indices)):
-            return Clip([frames[i] for i in indices], indices, frame_times(indices, fps), fps, total)
-        total = found
-
-
-def _av() -> Any:
-    try:
-        import av
-    except ImportError:
-        raise ImportError("Reading videos needs PyAV: pip install av (or pip install 'vtc[video]').") from None
-    return av
-
-
-def _open(path: Path) -> Any:
-    av = _av()
-    try:
-        container = av.open(str(path))
-    except (av.error.FFmpegError, OSError) as error:
+    film = read_film(path, Spread(count, base, extra, cap), side, limits)
+    if film.total < 2:
         raise ValueError(
-            f"{path.name!r} cannot be read as a video ({error}): it is damaged, or no video at all."
-        ) from error
-    if not container.streams.video:
-        container.close()
-        raise ValueError(f"{path.name!r} holds no picture track.")
-    return container
-
-
-def _facts(path: Path) -> tuple[int, float]:
-    """Frames the file says it holds (0: it does not say), and frames per second."""
-    with _open(path) as container:
-        stream = container.streams.video[0]
-        rate = stream.average_rate or stream.guessed_rate
-        if not rate:
-            raise ValueError(f"{path.name!r} does not say how many frames per second it has.")
-        return int(stream.frames or 0), float(rate)
-
-
-def _decode(path: Path, indices: Sequence[int]) -> tuple[dict[int, Image], int]:
-    """Wanted frames by index, and how many frames were counted; stops behind the last wanted one."""
-    av, wanted, frames, number = _av(), set(indices), {}, 0
-    last = max(indices, default=None)
-    with _open(path) as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        try:
-            for frame in container.decode(stream):
-                if number in wanted:
-                    frames[number] = frame.to_image()
-                number += 1
-                if last is not None and number > last:
-                    break
-        except av.error.FFmpegError as error:
-            raise ValueError(f"The video {path.name!r} is damaged: frame {number} cannot be read ({error}).") from error
-    return frames, number
+            f"The video {Path(path).name!r} holds only one frame, which is a picture: pass it as an image."
+        )
+    return Clip(film.frames, film.indices, frame_times(film.indices, film.fps), film.fps, film.total)

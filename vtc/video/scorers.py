@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..engine.call import CALL
-from ..methods._quota_scores import FrameScorer, checked_scores
+from ..core.frame_scores import FrameScorer, checked_scores
 from .clips import ClipPixels, find_clips
 from .entities import decouple, frame_question
 from .query import find_queries
@@ -116,13 +115,11 @@ def undisturbed(handle: Any) -> Iterator[None]:
     """
     # transformers marks hooks it has installed for good by private attributes, which must stay
     before = [(module, _public(module)) for module in handle.model.modules()]
-    hidden = CALL.set(None)
     try:
         with handle.disabled():
             handle.model.eval()
             yield
     finally:
-        CALL.reset(hidden)
         for module, attributes in before:
             for name in _public(module).keys() - attributes.keys():
                 del module.__dict__[name]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..chat import build_inputs, prompt_text
-from ..methods.base import check_choice
+from ..core.fields import fit
 from .entities import frame_question
 from .letters import Normalise, letter_id, letter_probability
 from .scorers import ClipScorer, Decouple, PictureScorer
@@ -40,7 +40,7 @@ class AskingScorer(ClipScorer):
         answers: tuple[str, str] = ("A", "B"),
     ) -> None:
         super().__init__(query, decouple)
-        check_choice("normalise", normalise, ("vocab", "pair"))
+        fit("normalise", normalise, Normalise)
         check_batch(batch)
         self.normalise, self.batch = normalise, batch
         self.wording, self.answers = wording, answers

@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from PIL import Image
 
+from vtc.media.depth import as_rgb
+from vtc.media.limits import LEAST_DRAWING_SIDE
+
 if TYPE_CHECKING:
     from ..core.layout import Unit
 
 Box = tuple[float, float, float, float]
 Frames: TypeAlias = "Image.Image | Sequence[Image.Image]"
 GAP = 6
+_LEGEND, _LEAST_LEGEND = 1 / 16, 100  # left for a legend below: this share of a side, but so many pixels
+_LEAST_CELL = 16
 _WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
 
@@ -38,21 +43,90 @@ class Panel:
     tokens: np.ndarray
 
 
-def panels(image: Frames, unit: Unit) -> list[Panel]:
+@dataclass(frozen=True)
+class Sheet:
+    """How pictures are laid out: ``columns`` to a row (None: chosen by number), with captions or without.
+
+    Attributes
+    ----------
+    box : (width, height) or None
+        Pixels all pictures together may take; None: any number.
+    """
+
+    box: tuple[int, int] | None = None
+    columns: int | None = None
+    captions: bool = False
+
+    @classmethod
+    def of(cls, side: int | None, columns: int | None = None, captions: bool = False) -> Sheet:
+        """Sheet of a drawing of at most ``side`` pixels a side, room for a legend included."""
+        if side is None:
+            return cls(None, columns, captions)
+        if isinstance(side, bool) or not isinstance(side, int) or side < LEAST_DRAWING_SIDE:
+            raise ValueError(
+                f"side={side!r} is not allowed: pass a whole number of pixels from {LEAST_DRAWING_SIDE} on, or None "
+                "for no limit."
+            )
+        return cls((side, side - max(_LEAST_LEGEND, round(_LEGEND * side))), columns, captions)
+
+    def in_a_row(self, count: int) -> int:
+        """Pictures in a row: up to four, and more where there would be many more rows than columns."""
+        wanted = min(count, max(4, math.ceil(math.sqrt(count))) if self.columns is None else self.columns)
+        if wanted < 1:
+            raise ValueError(f"columns={self.columns} is not allowed; pass a number of at least 1.")
+        return wanted
+
+    def cell(self, count: int) -> tuple[int, int] | None:
+        """Width and height that each of ``count`` pictures may have."""
+        if self.box is None:
+            return None
+        columns = self.in_a_row(count)
+        rows = math.ceil(count / columns)
+        width = (self.box[0] + GAP) // columns - GAP
+        height = (self.box[1] + GAP) // rows - GAP - (caption_height(width) if self.captions else 0)
+        if min(width, height) < _LEAST_CELL:
+            raise ValueError(
+                f"{count} pictures, {columns} in a row, do not fit into a drawing of {self.box[0]} pixels a side: draw "
+                "fewer of them, or pass a larger side=... or other columns=... ."
+            )
+        return width, height
+
+
+def font_size(width: int) -> int:
+    """Size of letters that are read on a picture of this width: 14 at 400 pixels, 43 at 4k."""
+    return max(12, round(0.7 * math.sqrt(max(width, 1))))
+
+
+def caption_height(width: int) -> int:
+    """Pixels above a picture of this width for its caption."""
+    return round(1.7 * font_size(width))
+
+
+def panels(image: Frames, unit: Unit, sheet: Sheet) -> list[Panel]:
     """Spread the partitions of a unit over as few pictures as possible without overlap on any of them.
 
     A video has one panel per temporal patch: frame p of the sequence is shown behind partition p, the last one is
-    repeated.
+    repeated. Pictures are scaled so that all panels fit into the sheet.
     """
     frames = [image] if isinstance(image, Image.Image) else list(image)
     if not frames:
         raise ValueError("There is no picture to draw on: pass one image, or at least one frame.")
-    frames = [enlarged(frame.convert("RGB")) for frame in frames]
     unit = unit.filled()
+    boxes: list[Box] = list(unit.info.get("boxes") or [_WHOLE] * len(unit.part_grids))
+    groups = _groups(unit, boxes)
+    cell = sheet.cell(len(groups))
+    shown = [fitted(frame, cell) for frame in (frames[: len(groups)] if unit.modality == "video" else frames[:1])]
+    return [
+        _panel(shown[min(i, len(shown) - 1)], tuple((p, boxes[p]) for p in group), unit)
+        for i, group in enumerate(groups)
+    ]
+
+
+def _groups(unit: Unit, boxes: list[Box]) -> list[list[int]]:
+    """Partitions that share a panel: those of tiles that do not overlap; of a video every one has its own."""
     count = len(unit.part_grids)
-    boxes: list[Box] = list(unit.info.get("boxes") or [_WHOLE] * count)
     if unit.modality == "video":
-        return [_panel(frames[min(p, len(frames) - 1)], ((p, boxes[p]),), unit) for p in range(count)]
+        return [[p] for p in range(count)]
     groups: list[list[int]] = []
     for p in range(count):
         free = [g for g in groups if not any(_overlap(boxes[p], boxes[q]) for q in g)]
@@ -60,7 +134,17 @@ def panels(image: Frames, unit: Unit) -> list[Panel]:
             free[0].append(p)
         else:
             groups.append([p])
-    return [_panel(frames[0], tuple((p, boxes[p]) for p in group), unit) for group in groups]
+    return groups
+
+
+def fitted(image: Image.Image, cell: tuple[int, int] | None) -> Image.Image:
+    """Picture as RGB, a small one blown up, a large one scaled down to fit into a cell (width, height)."""
+    image = enlarged(as_rgb(image))
+    if cell is None or (image.width <= cell[0] and image.height <= cell[1]):
+        return image
+    image = image.copy()
+    image.thumbnail(cell)
+    return image
 
 
 def _overlap(a: Box, b: Box) -> bool:

@@ -8,13 +8,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vtc.media.limits import DRAWING_SIDE as SIDE
+
 from .fate import Fate, Mode, check_mode
-from .geometry import Frames, panels
+from .geometry import Frames, Sheet, panels
 from .paint import paint
 from .sheet import Grid, counted, lay_out, legend_items, with_legend
 
 
-def overlay(image: Frames, record: Any, mode: Mode = "kept", *, legend: bool = True) -> Image.Image:
+def overlay(
+    image: Frames, record: Any, mode: Mode = "kept", *, legend: bool = True, side: int | None = SIDE
+) -> Image.Image:
     """Show which tokens of an image a method kept, how it scored or merged them, or in which order it chose them.
 
     Parameters
@@ -30,6 +34,9 @@ def overlay(image: Frames, record: Any, mode: Mode = "kept", *, legend: bool = T
         ``groups`` colours tokens that were merged together and dots the one that stands for them;
         ``order`` numbers the kept tokens by score: the order of selection of greedy methods.
     legend : bool
+    side : int or None
+        Longest side of the drawing in pixels, legend included: larger pictures are scaled down before they are
+        painted. None draws them as large as they are.
 
     Returns
     -------
@@ -39,27 +46,38 @@ def overlay(image: Frames, record: Any, mode: Mode = "kept", *, legend: bool = T
     Raises
     ------
     ValueError
-        Unknown mode, one for which the method has nothing to show, or no picture.
+        Unknown mode, one for which the method has nothing to show, no picture, or too many for ``side``.
     """
-    check_mode(record, mode)
-    unit, fate = record.unit.filled(), Fate.of(record)
-    sheet = lay_out([paint(panel, unit, fate, mode) for panel in panels(image, unit)])
+    sheet = _painted(image, record, mode, Sheet.of(side))
     return with_legend(sheet, legend_items(record, mode)) if legend else sheet
 
 
-def plain(image: Frames, record: Any) -> Image.Image:
+def _painted(image: Frames, record: Any, mode: Mode, sheet: Sheet) -> Image.Image:
+    check_mode(record, mode)
+    unit, fate = record.unit.filled(), Fate.of(record)
+    return lay_out([paint(panel, unit, fate, mode) for panel in panels(image, unit, sheet)])
+
+
+def plain(image: Frames, record: Any, *, side: int | None = SIDE) -> Image.Image:
     """Lay the pictures out as :func:`overlay` does without a legend, with nothing painted on them."""
-    return lay_out([panel.image for panel in panels(image, record.unit)])
+    return lay_out([panel.image for panel in panels(image, record.unit, Sheet.of(side))])
 
 
 def token_at(
-    image: Frames, record: Any, x: int, y: int, *, captions: bool = False, columns: int | None = None
+    image: Frames,
+    record: Any,
+    x: int,
+    y: int,
+    *,
+    captions: bool = False,
+    columns: int | None = None,
+    side: int | None = SIDE,
 ) -> int | None:
     """Token behind a pixel of :func:`overlay`, None where there is none (gaps, legend).
 
-    For a pixel of :func:`contact_sheet` pass ``captions=True`` and its ``columns``.
+    Pass the ``side`` of the drawing; for a pixel of :func:`contact_sheet` also ``captions=True`` and its ``columns``.
     """
-    found = panels(image, record.unit)
+    found = panels(image, record.unit, Sheet.of(side, columns, captions))
     grid = Grid.of([panel.image.size for panel in found], columns, captions)
     for i, panel in enumerate(found):
         left, top = grid.place(i)
@@ -69,7 +87,9 @@ def token_at(
     return None
 
 
-def contact_sheet(frames: Frames, record: Any, mode: Mode = "kept", *, columns: int | None = None) -> Image.Image:
+def contact_sheet(
+    frames: Frames, record: Any, mode: Mode = "kept", *, columns: int | None = None, side: int | None = SIDE
+) -> Image.Image:
     """Sheet of a video's frames, each with the share of its tokens that was kept.
 
     Parameters
@@ -79,7 +99,9 @@ def contact_sheet(frames: Frames, record: Any, mode: Mode = "kept", *, columns: 
     record, mode
         See :func:`overlay`.
     columns : int, optional
-        Pictures in a row, at most four by default.
+        Pictures in a row; by default at most four, or of more than 16 pictures about as many as there are rows.
+    side : int or None
+        See :func:`overlay`.
 
     Raises
     ------
@@ -88,7 +110,7 @@ def contact_sheet(frames: Frames, record: Any, mode: Mode = "kept", *, columns: 
     """
     check_mode(record, mode)
     unit, fate = record.unit.filled(), Fate.of(record)
-    found = panels(frames, unit)
+    found = panels(frames, unit, Sheet.of(side, columns, captions=True))
     name = "frame" if unit.modality == "video" else "tile"
     captions = []
     for i, panel in enumerate(found):
@@ -100,7 +122,12 @@ def contact_sheet(frames: Frames, record: Any, mode: Mode = "kept", *, columns: 
 
 
 def compare(
-    image: Frames, records: Mapping[str, Any], mode: Mode = "kept", *, columns: int | None = None
+    image: Frames,
+    records: Mapping[str, Any],
+    mode: Mode = "kept",
+    *,
+    columns: int | None = None,
+    side: int | None = SIDE,
 ) -> Image.Image:
     """Show what several methods kept of the same image, side by side.
 
@@ -110,7 +137,7 @@ def compare(
         See :func:`overlay`.
     records : mapping of str to ImageRecord
         Captions, such as names of methods, and what each of them did.
-    mode, columns
+    mode, columns, side
         See :func:`contact_sheet`.
 
     Raises
@@ -120,7 +147,8 @@ def compare(
     """
     if not records:
         raise ValueError("There is nothing to compare: pass at least one record with its caption.")
-    pictures = [overlay(image, record, mode, legend=False) for record in records.values()]
+    cell = Sheet.of(side, columns, captions=True).cell(len(records))
+    pictures = [_painted(image, record, mode, Sheet(cell)) for record in records.values()]
     captions = [f"{name}: {counted(record)}" for name, record in records.items()]
     sheet = lay_out(pictures, columns, captions)
     shared = [item for record in records.values() for item in legend_items(record, mode, alone=False)]

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from PIL import Image, ImageOps
-
-
-def upright(image: Image.Image) -> Image.Image:
-    """Turn a picture as its EXIF orientation says, and make it RGB.
-
-    Processors ignore the orientation of a PIL image; give them this one, and :func:`vtc.viz.overlay` the same.
-    """
-    return ImageOps.exif_transpose(image).convert("RGB")
+from PIL import Image
 
 
 def seen(image: Image.Image, processor: Any) -> Image.Image:

@@ -10,8 +10,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from vtc.media.limits import DRAWING_SIDE
+
 from .fate import Fate, Mode
-from .geometry import GAP
+from .geometry import GAP, Sheet, caption_height, fitted, font_size
 from .palette import INK, OKABE_ITO, OUTLINE, PAPER, viridis
 
 Colour = tuple[int, int, int]
@@ -33,12 +35,10 @@ class Grid:
 
     @classmethod
     def of(cls, sizes: Sequence[tuple[int, int]], columns: int | None = None, caption: bool = False) -> Grid:
-        """Grid for pictures of about the same size, by default at most four in a row."""
+        """Grid for pictures of about the same size; see :class:`Sheet` for how many come in a row."""
         width, height = max(w for w, _ in sizes), max(h for _, h in sizes)
-        wanted = min(len(sizes), columns or 4)
-        if wanted < 1:
-            raise ValueError(f"columns={columns} is not allowed; pass a number of at least 1.")
-        return cls(len(sizes), wanted, width, height, round(1.7 * font_size(width)) if caption else 0)
+        wanted = Sheet(columns=columns).in_a_row(len(sizes))
+        return cls(len(sizes), wanted, width, height, caption_height(width) if caption else 0)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -50,11 +50,6 @@ class Grid:
         """Left and top of picture ``i``."""
         row, col = divmod(i, self.columns)
         return col * (self.width + GAP), row * (self.height + self.caption + GAP) + self.caption
-
-
-def font_size(width: int) -> int:
-    """Size of letters that are read on a picture of this width: 14 at 400 pixels, 43 at 4k."""
-    return max(12, round(0.7 * math.sqrt(width)))
 
 
 def lay_out(
@@ -71,6 +66,12 @@ def lay_out(
             font = fitting(captions[i], grid.width - 8, font_size(grid.width))
             draw.text((left + 4, top - grid.caption // 2), captions[i], INK, font, "lm")
     return sheet
+
+
+def shown(frames: Sequence[Image.Image]) -> Image.Image:
+    """Pictures side by side as they are, within the size of a drawing."""
+    cell = Sheet.of(DRAWING_SIDE).cell(len(frames))
+    return lay_out([fitted(frame, cell) for frame in frames])
 
 
 def fitting(text: str, width: int, size: int) -> Any:

@@ -1,0 +1,52 @@
+"""What holds for the calls of one thread or task: switched off, scores of frames, memory. One variable for all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of one handle, in one context.
+
+    Attributes
+    ----------
+    off : bool
+        Calls run the plain model.
+    scores : object or None
+        Scores of frames.
+    state : object or None
+        Memory to use instead of the handle's own.
+    generates : bool
+        ``generate`` runs with a mask it may finish itself (static caches): then no finished mask is the caller's.
+    """
+
+    off: bool = False
+    scores: Any = None
+    state: Any = None
+    generates: bool = False
+
+
+_PLAIN = Settings()
+_SETTINGS: ContextVar[Mapping[int, Settings]] = ContextVar("vtc_settings", default=MappingProxyType({}))
+
+
+def settings_of(handle: Any) -> Settings:
+    """Settings that hold here for a handle."""
+    return _SETTINGS.get().get(id(handle), _PLAIN)
+
+
+@contextmanager
+def settings(handle: Any, **changes: Any) -> Iterator[None]:
+    """Change them for what this thread or task runs inside."""
+    known = _SETTINGS.get()
+    token = _SETTINGS.set({**known, id(handle): replace(settings_of(handle), **changes)})
+    try:
+        yield
+    finally:
+        _SETTINGS.reset(token)

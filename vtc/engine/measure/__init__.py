@@ -1,0 +1,1 @@
+"""What stages ask to be measured, read beside the user's own kernels."""

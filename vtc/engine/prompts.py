@@ -1,0 +1,104 @@
+"""Read a prompt: where it ends, where its placeholders stand, what was encoded for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vtc.adapters import EncodeRecord
+
+from ..core.prompt import Prompt
+from .forward import Forward
+from .loose import Loose
+from .seams import Arguments
+from .site import Site
+
+RECORD = "vtc_record"
+IGNORED = -100  # label of tokens without a loss, in all of transformers
+
+
+def records_in(given: Arguments, loose: Loose) -> list[EncodeRecord]:
+    """Records that came along with encoded features; hooks of accelerate hand on copies, which are recognised.
+
+    Raises
+    ------
+    ValueError
+        Features without one.
+    """
+    records = []
+    for modality, output in (given["encoded"] or {}).items():
+        if output is None:
+            continue
+        record = getattr(output, RECORD, None) or loose.record_of(output)
+        if record is None:
+            raise ValueError(
+                f"The encoded {modality} features carry no vtc record: they were encoded before vtc.patch, or cut "
+                "by chunked prefill. Encode them after patching and leave prefill_chunk_size unset."
+            )
+        records.append(record)
+    return records
+
+
+def placeholders_of(site: Site, prompt: Prompt) -> dict[str, Tensor]:
+    """Columns of every modality's placeholder: bool [B, L], from ids or by comparing embeddings."""
+    found = {}
+    for modality, token in site.token_ids.items():
+        if prompt.ids is not None:
+            found[modality] = prompt.ids == token
+        elif prompt.embeds is not None and prompt.embeds.shape[1] > 1:
+            probe = torch.full((), token, dtype=torch.long, device=prompt.embeds.device)
+            found[modality] = (prompt.embeds == site.base.get_input_embeddings()(probe)).all(-1)
+    return found
+
+
+def note_request(forward: Forward, given: Arguments) -> None:
+    """Keep what the caller asks logits and losses for: it tells where a prompt ends and its answer begins."""
+    if forward.request is None:
+        forward.request = given["logits"]
+    if forward.supervised is None and isinstance(given["labels"], Tensor) and given["labels"].ndim == 2:
+        forward.supervised = given["labels"]
+
+
+def end_of_prompt(forward: Forward, placeholders: int) -> Tensor:
+    """Logical column of the last prompt token of every row: LongTensor [B], -1 for a row without any.
+
+    A prompt ends where its answer begins: before the first column that has a label, else at the first column whose
+    logits are asked for (draft tokens of assisted decoding, completions that a trainer scores), where these lie behind
+    the images; else at the last real token. So a row keeps the same tokens alone, in a batch, and in ``generate``.
+    ``placeholders`` of actions at its end do not count.
+    """
+    layout = forward.tokens
+    place = torch.arange(layout.length, device=layout.real.device).expand_as(layout.real)
+    last = torch.where(layout.real, place, -1).amax(1)
+    if placeholders:
+        return (last - placeholders).clamp_min(-1)
+    images = torch.where(layout.visual, place, -1).amax(1)
+    for asked in (_asked(forward.request, layout.length), _supervised(forward.supervised, layout.length)):
+        if asked is None:
+            continue
+        column = torch.as_tensor(asked, device=last.device).expand_as(last)
+        inside = column.clamp(0, layout.length - 1)
+        fits = (column == inside) & (column >= images) & (column < last)
+        fits = fits & layout.real.gather(1, inside[:, None])[:, 0]
+        last = torch.where(fits, column, last)
+    return last
+
+
+def _asked(request: Any, length: int) -> Any:
+    """First column whose logits are asked for; None: nothing is said."""
+    if isinstance(request, Tensor) and request.ndim == 1 and request.numel():
+        return torch.where(request < 0, request + length, request).min()
+    if isinstance(request, int) and not isinstance(request, bool) and request > 0:
+        return length - request
+    return None
+
+
+def _supervised(labels: Tensor | None, length: int) -> Any:
+    """Column before the first label of every row; None without labels."""
+    if labels is None or labels.shape[1] != length:
+        return None
+    learned = labels != IGNORED
+    first = learned.long().argmax(1)
+    return torch.where(learned.any(1), first - 1, length)

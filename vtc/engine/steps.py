@@ -1,0 +1,94 @@
+"""Decode steps and text turns on a shrunken cache: masks and positions for what each layer holds.
+
+Everything here may run inside of a compiled graph, where no forward is known; and nothing here reads a value from the
+device for a step of one token, so that a step stays as asynchronous as it is unpatched.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ..core.tokens import TokenLayout, full
+from . import cache as kv
+from .forward import Forward, Past
+from .masks import columns_mask, gathered, is_finished, layer_mask, layer_type, padding_of, past_seen
+from .seams import Arguments
+from .side_inputs import kinds, rotate, shift_positions
+from .site import Site
+
+
+def continue_on(site: Site, forward: Forward | None, given: Arguments) -> None:
+    """Rewrite the decoder's arguments of a step or a text turn."""
+    rows = given["embeds"] if given["embeds"] is not None else given["ids"]
+    batch, length = rows.shape[:2]
+    cache = given["cache"]
+    first = kv.first_layer(cache)
+    new: Tensor | None = None
+    if length > 1:  # a one-token step is real; asking the device would stop it
+        asked = given["mask"] if forward is None or forward.prompt.mask is None else forward.prompt.mask
+        new = padding_of(asked, length, kv.stored(first))
+        new = None if new is None or bool(new.all()) else new.to(rows.device)
+    finished = forward is not None and forward.finished
+    if forward is not None:
+        _note(forward, cache, new, given["mask"], full(batch, length, rows.device))
+    given["mask"] = _mask(site.decoder.config, given["mask"], cache, new, rows, finished)
+    shift_positions(given, cache, rows)
+    kv.help_layers(cache, first)
+
+
+def _note(forward: Forward, cache: Any, new: Tensor | None, mask: Any, every: Tensor) -> None:
+    forward.past = Past(cache)
+    for i, layer in enumerate(cache.layers if new is not None else ()):  # nothing is written down for a plain step
+        if kv.is_token_layer(layer):
+            forward.past.valid[i] = past_seen(layer, mask, every.shape[1])
+    forward.layout = TokenLayout(every if new is None else new, every)
+    forward.layout.whole(padded=new is not None)
+
+
+def _mask(config: Any, given: Any, cache: Any, new: Tensor | None, rows: Tensor, finished: bool) -> Any:
+    """Mask the decoder is handed: of its first layer, or of the first layer of every kind."""
+    first, width = kv.first_layer(cache), rows.shape[1]
+    if not isinstance(first, kv.Shrunk):
+        return given
+    if finished and is_finished(given) and not isinstance(given, dict):
+        return gathered(given, None, first, width)
+    if isinstance(given, dict) and rows.is_floating_point():
+        first_of = {kind: (i, kv.layer_at(cache, i)) for kind, i in kinds(config).items()}
+        return {kind: _step_mask(config, i, rows, x, new, given, finished) for kind, (i, x) in first_of.items()}
+    return columns_mask(first, past_seen(first, given, width), new, width, rows)
+
+
+def _step_mask(
+    config: Any, index: int, rows: Tensor, layer: Any, new: Tensor | None, given: Any, finished: bool
+) -> Any:
+    if finished and is_finished(given):
+        mask = given.get(layer_type(config, index)) if isinstance(given, dict) else given
+        return gathered(mask, None, layer, rows.shape[1])
+    past = None if layer is None else past_seen(layer, given, rows.shape[1])
+    return layer_mask(config, index, rows, layer, past, new)
+
+
+def serve_step(site: Site, forward: Forward | None, index: int, given: Arguments) -> bool:
+    """Give layer ``index`` the mask and rotary tables of what its cache layer holds; False when it needs none."""
+    cache = given["cache"]
+    layer = kv.layer_at(cache, index)
+    if not isinstance(layer, kv.Shrunk):
+        return False
+    hidden, config = given.hidden, site.decoder.config
+    extra, positions = kv.extra_shift(cache, index), given["positions"]
+    if extra is not None and positions is not None:
+        moved = positions - extra.to(positions.device)[:, None]
+        given["rotary"] = rotate(site.decoder, index, hidden, moved)
+    # layers that have lived through the same share a mask: one per step for all of them
+    key = ("step", layer.history, layer_type(config, index))
+    memo = {} if forward is None else forward.notes.setdefault("steps", {})
+    if key not in memo:
+        new = None if forward is None or forward.layout is None else forward.layout.now.valid
+        finished = forward is not None and forward.finished
+        asked = None if forward is None else forward.prompt.mask
+        memo[key] = _step_mask(config, index, hidden, layer, new, asked, finished)
+    given["mask"] = memo[key]
+    layer.helped = True
+    return True
