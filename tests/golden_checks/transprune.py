@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from oracles.views import plain_view
+from vtc.kernels import token_transition as transition
 
 from vtc.core.stage import ModelFacts
-from vtc.core.stats import AttentionCall, mean_rows
-from vtc.core.transition import transition
+from vtc.core.statistics import AttentionCall
+from vtc.core.statistics.rows import mean_rows
 from vtc.methods import make_method
 
 from .small_llama import SmallVLM, install

@@ -4,8 +4,10 @@ from vtc.kernels import attention_stats
 from vtc.kernels.attention import blocks
 from vtc.kernels.attention.naive import attention_published
 
-from vtc.core import stats
-from vtc.core.focus import focus_of_call
+from vtc.core.statistics.attention import AttentionCall, received
+from vtc.core.statistics.focus import focus_of_call
+from vtc.core.statistics.relevance import mean_mass, relevance
+from vtc.core.statistics.rows import mean_rows
 
 # probabilities of fp32 scores; the inputs are the same in both, so the tolerance is one of fp32 whatever the dtype
 CLOSE = dict(rtol=2e-5, atol=2e-6)
@@ -178,10 +180,10 @@ def test_statistics_of_core_are_the_same_with_the_kernel(both, generator, kind):
         "padding": dict(mask=(torch.arange(24) > 4).long().expand(2, -1), causal=True),
         "segments": dict(segments=(7, 1, 16)),
     }[kind]
-    call = stats.AttentionCall(q, k, 0.3, **options)
+    call = AttentionCall(q, k, 0.3, **options)
     rows, some = torch.tensor([[3, 9, 20]] * len(q)), torch.tensor([[True, False, True]] * len(q))
     text = (torch.arange(24) > 17).expand(len(q), -1)
-    measured = [(stats.received, ()), (stats.mean_rows, (rows, some)), (stats.relevance, (text, ~text))]
+    measured = [(received, ()), (mean_rows, (rows, some)), (relevance, (text, ~text))]
     if kind != "causal":
         measured.append((focus_of_call, (1.2,)))
     for function, arguments in measured:
@@ -191,6 +193,6 @@ def test_statistics_of_core_are_the_same_with_the_kernel(both, generator, kind):
 
 
 def test_mass_of_nobody_is_nan_on_every_path(both, generator):
-    call = stats.AttentionCall(*qk(generator, 1, 2, 2, 6, 6, 8), 0.3)
+    call = AttentionCall(*qk(generator, 1, 2, 2, 6, 6, 8), 0.3)
     nobody = torch.zeros(1, 6, dtype=torch.bool)
-    assert all(found.isnan().all() for found in both(stats.mean_mass, call, nobody, ~nobody))
+    assert all(found.isnan().all() for found in both(mean_mass, call, nobody, ~nobody))

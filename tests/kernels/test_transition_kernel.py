@@ -2,8 +2,6 @@ import pytest
 import torch
 from vtc.kernels import token_transition
 
-from vtc.core.transition import transition
-
 CLOSE = dict(rtol=2e-5, atol=1e-7)
 
 
@@ -46,7 +44,7 @@ def test_zero_tokens_have_no_ratio(both, generator):
     """One rule on every device: no number for a token without length, nothing lost for the others."""
     u, y = torch.randn(2, 2, 6, 4, generator=generator)
     u[:, 1], u[:, 2], y[:, 2], y[:, 3] = 0, 0, 0, 0
-    for result in (*both(token_transition, u, y), transition(u, y)):
+    for result in both(token_transition, u, y):
         assert (result[:, 1] == torch.inf).all() and result[:, 2].isnan().all() and (result[:, 3] == 0).all()
         # a zero vector stands at a right angle to everything in the sum of the row
         turn = torch.exp(1 - torch.nn.functional.cosine_similarity(u, y, dim=-1))
@@ -60,7 +58,7 @@ def test_zero_tokens_that_are_padding_count_for_nothing(both):
     u, y = torch.zeros(2, 3, 4), torch.zeros(2, 3, 4)
     u[0, 2] = y[0, 2] = 1.0
     valid = torch.tensor([[False, False, True], [False, False, False]])
-    for result in (*both(token_transition, u, y, valid), transition(u, y, valid)):
+    for result in both(token_transition, u, y, valid):
         torch.testing.assert_close(result, torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]))
 
 

@@ -11,7 +11,8 @@ from vtc.core.budget import keep_count, split_evenly
 from vtc.core.layout import Packing
 from vtc.core.merge import group_shares, grouped_mean
 from vtc.core.select import topk_indices
-from vtc.core.stats import AttentionCall, class_row, mean_rows, measure, received
+from vtc.core.statistics.attention import AttentionCall, measure, received
+from vtc.core.statistics.rows import class_row, mean_rows
 from vtc.methods.pool import cell_groups, pooled_shape
 
 
@@ -95,7 +96,7 @@ def test_grouped_mean_by_hand():
 @pytest.mark.parametrize("kind", ["full", "causal", "window", "softcap", "padding", "additive", "blocks", "callable"])
 def test_attention_statistics_against_the_dense_matrix(kind, monkeypatch):
     """Rows and column means from q and k, in blocks, against a float64 softmax of the whole matrix; GQA throughout."""
-    monkeypatch.setattr("vtc.core.stats.BLOCK", 50)
+    monkeypatch.setattr("vtc.core.statistics.attention.BLOCK", 50)
     monkeypatch.setattr("vtc.kernels.attention.blocks.BLOCK", 200)
     generator = torch.Generator().manual_seed(1)
     q = torch.randn(2, 4, 11, 8, generator=generator, dtype=torch.float64)

@@ -8,10 +8,10 @@ from oracles import modest
 from oracles import vflowopt as oracle
 from oracles.views import anyres_index, plain_view, tiled_view
 
-from vtc.core.focus import focus, focus_dense, focus_of_call, global_set
 from vtc.core.layout import Role
 from vtc.core.stage import Decoder, ModelFacts, Need
-from vtc.core.stats import AttentionCall
+from vtc.core.statistics import AttentionCall
+from vtc.core.statistics.focus import focus, focus_dense, focus_of_call, global_set
 from vtc.methods import make_method
 from vtc.methods._cells import lattice
 from vtc.methods._thirds import mean_share, solve_last

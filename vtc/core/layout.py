@@ -187,19 +187,3 @@ class Unit:
         assert full.part is not None and full.cell is not None and full.role is not None
         part, cell, role = full.part[keep], full.cell[keep], full.role[keep]
         return replace(full, length=int(keep.sum()), grid=None, part=part, cell=cell, role=role)
-
-
-@dataclass(frozen=True)
-class VisualSpan:
-    """Where one unit lies in the batch: ``cols`` LongTensor [n] are its columns in row ``row``.
-
-    ``image`` counts the units of the row from 0; ``start`` is the unit's first row in the encoder's record, whose
-    statistics are kept per feature row.
-    """
-
-    row: int
-    image: int
-    unit: Unit
-    cols: Tensor
-    start: int
-    record: int

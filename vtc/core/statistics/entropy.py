@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .context import Option
+
 
 def patch_entropy(
     pixels: Tensor,
@@ -66,3 +68,12 @@ def _restored(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     m, s = (torch.tensor(v, device=pixels.device).reshape(shape) for v in (list(mean), list(std)))
     levels = ((pixels * s + m) * 255).clamp(0, 255).round()
     return levels.mean(1).round().long()
+
+
+def entropy_shares(pixels: Tensor, option: Option, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Softmax over the rows of ``[R, 3, n]`` pixels, the patches of a partition, of their entropy: ``[R]`` fp32.
+
+    ``option`` is the mode of :func:`patch_entropy`; None means "paper".
+    """
+    mode: Literal["paper", "wrapped"] = "wrapped" if option == "wrapped" else "paper"
+    return torch.softmax(row_entropy(pixels, mode, mean, std), 0)

@@ -1,7 +1,7 @@
-"""Statistics of attention computed from q and k: chosen rows and column means, in fp32, never a full N x N matrix.
+"""Calls of real attention modules, with their kinds of masks, and the attention their keys receive.
 
-All of them are sums that :func:`vtc.kernels.attention_stats` makes; what lies here are the calls of real modules, with
-their kinds of masks, and the means the methods want.
+All statistics of attention are sums that :func:`vtc.kernels.attention_stats` makes from q and k, in fp32 and never as a
+full N x N matrix.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -99,43 +99,8 @@ def column_sums(call: AttentionCall, weights: Tensor | None = None) -> Tensor:
     -------
     Tensor [B, K], fp32 (fp64 stays)
     """
-    found = measure(call, weights=weights).received
-    assert found is not None  # it was asked for
+    found = cast(Tensor, measure(call, weights=weights).received)  # it is asked for by default
     return found if call.segments is None else found[None]
-
-
-def class_row(call: AttentionCall) -> Tensor:
-    """Attention of query 0 to all later keys, mean over heads: ``[B, K - 1]``. The softmax includes key 0.
-
-    Raises
-    ------
-    ValueError
-        Several images are packed along the tokens: each has a class token of its own.
-    """
-    if call.segments is not None and len(call.segments) > 1:
-        raise ValueError(
-            f"The attention of [CLS] was asked of {len(call.segments)} images packed into one row, which have one "
-            "each. Load the model with attn_implementation='sdpa', which does not pack images."
-        )
-    first = torch.zeros(call.q.shape[0], 1, dtype=torch.long, device=call.q.device)
-    found = measure(call, received=False, rows=first).rows
-    assert found is not None  # it was asked for
-    return found[:, 0, 1:]
-
-
-def mean_rows(call: AttentionCall, rows: Tensor, counts: Tensor) -> Tensor:
-    """Attention of chosen queries to every key, mean over heads and those queries: ``[B, K]``, 0 without queries.
-
-    Parameters
-    ----------
-    rows : LongTensor [B, R]
-        Queries.
-    counts : BoolTensor [B, R]
-        Which of them count.
-    """
-    weights = torch.zeros(call.q.shape[0], call.q.shape[2], device=call.q.device)
-    weights.scatter_add_(1, rows.expand(len(weights), -1), counts.expand(len(weights), -1).to(weights.dtype))
-    return column_sums(call, weights) / counts.sum(1, keepdim=True).clamp_min(1)
 
 
 def received(call: AttentionCall) -> Tensor:
@@ -163,41 +128,5 @@ def _seeing_queries(call: AttentionCall) -> Tensor:
     every = torch.arange(queries, device=device).expand(batch, -1)
     for rows in every.split(max(1, BLOCK // (batch * keys)), 1):
         seen = visible(call, rows)
-        assert seen is not None  # there is a mask
-        count += seen[:, 0].expand(batch, rows.shape[1], -1).sum(1)
+        count += rows.shape[1] if seen is None else seen[:, 0].expand(batch, rows.shape[1], -1).sum(1)
     return count
-
-
-def mean_mass(call: AttentionCall, rows: Tensor, targets: Tensor) -> Tensor:
-    """Attention that chosen queries pay to chosen keys, mean over heads and queries: ``[B]``, NaN without queries.
-
-    Parameters
-    ----------
-    rows : BoolTensor [B, Q]
-    targets : BoolTensor [B, K]
-    """
-    mass = (column_sums(call, rows.to(torch.float32)) * targets).sum(1)
-    return mass / rows.sum(1)
-
-
-def relevance(call: AttentionCall, text: Tensor, visual: Tensor, past: int = 0) -> Tensor:
-    """Mean attention of text rows to visual tokens and of visual rows to text (ToDRE, stage 2): ``[B, 2]``.
-
-    Parameters
-    ----------
-    text, visual : BoolTensor [B, Q]
-        Kinds of the queries; they are the keys ``past .. past + Q``.
-
-    Notes
-    -----
-    Decoders are causal: the second number is exactly 0 unless some text stands before a visual token, and only then are
-    the rows of the visual tokens computed.
-    """
-    behind = call.k.shape[2] - past - text.shape[1]
-    pad = (past, behind)
-    to_visual = mean_mass(call, text, torch.nn.functional.pad(visual, pad))
-    later = visual & (text.long().cumsum(1) > 0)
-    if not bool(later.any()):  # nobody sees what comes later
-        return torch.stack([to_visual, torch.zeros_like(to_visual)], 1)
-    to_text = mean_mass(call, visual, torch.nn.functional.pad(text, pad))
-    return torch.stack([to_visual, to_text], 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .stats import AttentionCall, column_sums, received, visible
+from .attention import AttentionCall, column_sums, received, visible
 
 
 def global_set(received: Tensor, t: float) -> Tensor:
@@ -96,8 +96,7 @@ def _focus_of_blocks(call: AttentionCall, t: float) -> Tensor:
     batch, n = got.shape
     every = torch.arange(n, device=got.device)[None].expand(batch, -1)
     seen = visible(call, every)
-    assert seen is not None
-    block = seen[:, 0].expand(batch, n, n).to(torch.int8).argmax(-1)
+    block = torch.zeros_like(every) if seen is None else seen[:, 0].expand(batch, n, n).to(torch.int8).argmax(-1)
     size = torch.zeros_like(got).scatter_add_(1, block, torch.ones_like(got))
     mean = torch.zeros_like(got).scatter_add_(1, block, got) / size.clamp_min(1)
     most = torch.zeros_like(got).scatter_reduce_(1, block, got, "amax")
