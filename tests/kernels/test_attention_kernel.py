@@ -156,10 +156,39 @@ def test_nan_that_is_seen_is_not_hidden(both, generator):
             assert found.rows[:, 1].isnan().all() and not found.rows[:, 0].isnan().any()
 
 
+def test_nan_in_an_additive_mask_shows(both, generator):
+    q, k = qk(generator, 1, 2, 2, 6, 6, 8)
+    mask = torch.zeros(1, 1, 6, 6)
+    mask[..., 3, :] = torch.finfo(torch.float32).min  # sees nothing, and its row is zero
+    mask[..., 4, :] = torch.nan
+    for found in both(attention_stats, q, k, mask=mask, rows=torch.tensor([[2, 3, 4]])):
+        assert (found.rows[0, 1] == 0).all() and found.rows[0, 2].isnan().all()
+        assert not found.rows[0, 0].isnan().any() and found.received.isnan().all()
+
+
+def test_masks_may_be_functions_of_the_queries(both, generator, monkeypatch):
+    """Block masks: what a query sees is worked out for the queries at hand, never for all."""
+    monkeypatch.setattr(blocks, "BLOCK", 100)
+    q, k = qk(generator, 2, 4, 2, 11, 11, 8)
+    asked = []
+
+    def same_block(rows):
+        asked.append(rows.shape[1])
+        return ((rows // 4)[..., None] == torch.arange(11) // 4)[:, None]
+
+    place = torch.arange(11) // 4
+    expected = dense(q, k, (place[:, None] == place)[None, None])
+    for found in both(attention_stats, q, k, mask=same_block, rows=torch.tensor([[0, 10]] * 2)):
+        torch.testing.assert_close(found.received, expected.mean(1), **CLOSE)
+        torch.testing.assert_close(found.rows, expected[:, [0, 10]], **CLOSE)
+    assert max(asked) < 11
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (dict(cu_seqlens=torch.tensor([0, 4]), mask=torch.ones(1, 1, 4, 4) > 0), "without a 4-D mask"),
+        (dict(cu_seqlens=torch.tensor([0, 4]), mask=lambda rows: rows), "without a 4-D mask"),
         (dict(mask=torch.ones(1, 3, 4, 4) > 0), "mask has shape"),
         (dict(window=2), "part of causal attention"),
         (dict(softcap=0.0), "must be positive"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -49,6 +50,36 @@ def test_only_the_kernels_decide_which_code_runs(word):
     users = [file for file in product_files() if file.parent != ROOT / "kernels" and word in file.read_text()]
     outside = [str(file.relative_to(ROOT)) for file in users if ROOT / "kernels" not in file.parents]
     assert not outside
+
+
+def imports_of(file: Path) -> set[str]:
+    """Modules that a file of the product imports, by their full names; functions' own imports count."""
+    package = package_of(file.parent).split(".")
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            found |= {f"{module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize(("room", "below"), [("vtc.kernels", ()), ("vtc.core", ("vtc.kernels",))])
+def test_the_lowest_rooms_import_nothing_from_above(room, below):
+    files = [file for file in product_files() if f"{package_of(file.parent)}.".startswith(f"{room}.")]
+    assert len(files) > 15
+    for file in files:
+        ours = {name for name in imports_of(file) if name == "vtc" or name.startswith("vtc.")}
+        above = {name for name in ours if not any(f"{name}.".startswith(f"{r}.") for r in (room, *below))}
+        assert not above, f"{file.relative_to(ROOT)} imports {sorted(above)}"
+
+
+@pytest.mark.parametrize("room", ["kernels", "vtc/core"])
+def test_files_of_the_lowest_rooms_stay_short(room):
+    lengths = {file: len(file.read_text().splitlines()) for file in (ROOT / room).rglob("*.py")}
+    assert lengths and max(lengths.values()) <= 300
 
 
 def test_operators_have_their_published_form_and_their_kernel():
