@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..core.layout import Packing
 from .cache import dropped, join_valid, logical_columns, past_valid, stored
-from .seams import BlockMask, block_rows, gathered_block_mask, make_mask
+from .seams import BlockMask, block_rows, gathered_block_mask, make_mask, max_length
 
 ROWS = 1 << 22  # entries of a block mask that are spelled out at a time
 
@@ -43,7 +43,7 @@ def columns_mask(layer: Any, past: Tensor | None, new: Tensor | None, width: int
     if layer.is_compileable and width == 1:
         if past is None:
             return None
-        mask = F.pad(past, (0, layer.get_max_length() - past.shape[1]), value=True)
+        mask = F.pad(past, (0, max_length(layer) - past.shape[1]), value=True)
         return F.pad(mask, (dropped(layer), 0), value=False)
     mask = join_valid(past, stored(layer), new, width, batch, device)
     return mask if mask is None else F.pad(mask, (dropped(layer), 0), value=False)

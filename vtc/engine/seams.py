@@ -154,6 +154,12 @@ class Arguments:
         return (kwargs.pop(self.taken[0]), *self.rest), kwargs
 
 
+def max_length(layer: Any) -> int:
+    """Slots of a static cache layer; the method that tells them has had two names."""
+    read = getattr(layer, "get_max_length", None) or layer.get_max_cache_shape
+    return int(read())
+
+
 def make_mask(kind: str, layer: Any, opened: Callable | None = None, **given: Any) -> Any:
     """Mask of one kind of attention for the tokens in front of one cache layer, by transformers' own function."""
     maker = MAKERS[kind]

@@ -167,6 +167,8 @@ def _others() -> list[Case]:
     typed, prefix = Prompts(nine, finish=image_types), Prompts(whole, finish=prefix_types)
     crops = Prompts(nine, join=crops_per_sample)
     idefics: tuple[Any, ...] = (dict(VISION), llama)
+    # before 5.21 its merger takes the patch size for the number of tokens of an image: one must divide the other
+    fine: tuple[Any, ...] = (dict(VISION, patch_size=2), llama)
     scaled = dict(one, scale_factor=2, pad_token_id=PAD)
     half = dict(one, downsample_factor=2)
     return [
@@ -176,7 +178,7 @@ def _others() -> list[Case]:
         case("paligemma2", PLAIN, prefix, "PaliGemma", tower, gemma2, **wide),
         case("mistral3", SIZED, Prompts(rows_of_breaks), "Mistral3", pixtral, mistral, **one, spatial_merge_size=2),
         case("idefics3", PLAIN, crops, "Idefics3", *idefics, **scaled),
-        case("smolvlm", PLAIN, crops, "SmolVLM", *idefics, **scaled),
+        case("smolvlm", PLAIN, Prompts(whole, join=crops_per_sample), "SmolVLM", *fine, **scaled),
         case("aya_vision", PLAIN, Prompts(nine), "AyaVision", siglip, cohere_text, **half, **FULL),
         case("cohere2_vision", PLAIN, Prompts(nine), "Cohere2Vision", siglip, cohere_text, **half),
     ]
