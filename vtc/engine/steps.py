@@ -6,17 +6,16 @@ device for a step of one token, so that a step stays as asynchronous as it is un
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from ..core.tokens import TokenLayout, full
 from . import cache as kv
 from .forward import Forward, Past
 from .masks import columns_mask, gathered, is_finished, layer_mask, layer_type, padding_of, past_seen
-from .seams import Arguments
-from .side_inputs import kinds, rotate, shift_positions
+from .rotary import kinds, rotate, shift_positions
+from .seams import Arguments, Mask, OneMask
 from .site import Site
+from .types import Cache, CacheLayer, DecoderConfig
 
 
 def continue_on(site: Site, forward: Forward | None, given: Arguments) -> None:
@@ -38,7 +37,7 @@ def continue_on(site: Site, forward: Forward | None, given: Arguments) -> None:
     kv.help_layers(cache, first)
 
 
-def _note(forward: Forward, cache: Any, new: Tensor | None, mask: Any, every: Tensor) -> None:
+def _note(forward: Forward, cache: Cache, new: Tensor | None, mask: Mask, every: Tensor) -> None:
     forward.past = Past(cache)
     for i, layer in enumerate(cache.layers if new is not None else ()):  # nothing is written down for a plain step
         if kv.is_token_layer(layer):
@@ -47,7 +46,7 @@ def _note(forward: Forward, cache: Any, new: Tensor | None, mask: Any, every: Te
     forward.layout.whole(padded=new is not None)
 
 
-def _mask(config: Any, given: Any, cache: Any, new: Tensor | None, rows: Tensor, finished: bool) -> Any:
+def _mask(config: DecoderConfig, given: Mask, cache: Cache, new: Tensor | None, rows: Tensor, finished: bool) -> Mask:
     """Mask the decoder is handed: of its first layer, or of the first layer of every kind."""
     first, width = kv.first_layer(cache), rows.shape[1]
     if not isinstance(first, kv.Shrunk):
@@ -61,8 +60,14 @@ def _mask(config: Any, given: Any, cache: Any, new: Tensor | None, rows: Tensor,
 
 
 def _step_mask(
-    config: Any, index: int, rows: Tensor, layer: Any, new: Tensor | None, given: Any, finished: bool
-) -> Any:
+    config: DecoderConfig,
+    index: int,
+    rows: Tensor,
+    layer: CacheLayer | None,
+    new: Tensor | None,
+    given: Mask,
+    finished: bool,
+) -> OneMask:
     if finished and is_finished(given):
         mask = given.get(layer_type(config, index)) if isinstance(given, dict) else given
         return gathered(mask, None, layer, rows.shape[1])
