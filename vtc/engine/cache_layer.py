@@ -137,7 +137,7 @@ class Shrunk:
             if value is not None:
                 setattr(self, name, fn(value))
 
-    def __reduce_ex__(self, protocol: Any) -> tuple:
+    def __reduce_ex__(self, protocol: object) -> tuple:
         # the class is made at run time: another process makes it anew from the class it extends
         return _revive, (type(self).__mro__[2],), dict(self.__dict__)
 
@@ -145,7 +145,7 @@ class Shrunk:
 _CLASSES: dict[type, type] = {}
 
 
-def _revive(cls: type) -> Any:
+def _revive(cls: type) -> Shrunk:
     return object.__new__(shrunk_class(cls))
 
 

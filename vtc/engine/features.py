@@ -57,7 +57,7 @@ class Features:
         if self.seam is not None:
             undo.add(self.seam.module.register_forward_hook(self._note_frames))
 
-    def _note_frames(self, module: nn.Module, args: tuple, output: Any) -> None:
+    def _note_frames(self, module: nn.Module, args: tuple, output: Tensor) -> None:
         """Keep the frames of a video as they pass the seam."""
         run = tower_run()
         if run is not None and run.call.modality == "video" and self.seam is not None:

@@ -70,7 +70,7 @@ class Handle(Remembering):
         methods: Sequence[Method],
         adapter: Adapter,
         reason: str = "",
-        processor: Any = None,
+        processor: object = None,
         ask: Callable[[Any, Any, dict[str, Any]], Any] | None = None,
     ) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class Handle(Remembering):
         """Hook the model; on any error leave it as it was."""
         self._installed.install(self._wrap_generate)
 
-    def _wrap_generate(self, model: Any, undo: Undo) -> None:
+    def _wrap_generate(self, model: nn.Module, undo: Undo) -> None:
         if hasattr(type(model), "generate"):
             undo.wrap(model, "generate", self._generate)
 

@@ -38,7 +38,7 @@ class Wrapped:
             return self.before
         return getattr(type(self.owner), self.name).__get__(self.owner)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> object:
+    def __call__(self, *args: object, **kwargs: object) -> object:
         """Run the body, or the method itself after :meth:`remove`."""
         if self.body is None:
             return self.original(*args, **kwargs)

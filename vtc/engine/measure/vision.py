@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vtc.adapters import Adapter
+from vtc.adapters import Adapter, FeatureCall
 
 from ...core.entropy import row_entropy
 from ...core.focus import focus_of_call
@@ -78,7 +78,7 @@ def wanted(adapter: Adapter, model: nn.Module, needs: list[Need]) -> dict[nn.Mod
 
 
 @torch.no_grad()
-def entropy(adapter: Adapter, model: nn.Module, call: Any, need: Need, processor: Any) -> Tensor:
+def entropy(adapter: Adapter, model: nn.Module, call: FeatureCall, need: Need, processor: object) -> Tensor:
     """Softmax over each crop or frame of the entropy of the pixels behind its patches."""
     images = getattr(processor, "image_processor", processor)
     mean, std = getattr(images, "image_mean", None), getattr(images, "image_std", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -92,7 +92,7 @@ class Tally:
             self.feedback.take(state.rows.setdefault(row, {}), means[row, :size].clone())
 
 
-def stop_ids(given: Any) -> tuple[int, ...]:
+def stop_ids(given: int | Iterable[int] | None) -> tuple[int, ...]:
     """End-of-sequence ids as a tuple."""
     if given is None:
         return ()
