@@ -35,6 +35,8 @@ class Shrunk:
         What later steps need is in the numbers above that transformers asks for; else the hooks of a patch must help.
     helped : bool
         The hooks have prepared the forward that runs now.
+    asked : Tensor or None
+        The caller's mask of the forward that runs now; compiled graphs know no forward that could tell.
     """
 
     dropped: int = 0
@@ -45,6 +47,7 @@ class Shrunk:
     history: tuple = ()
     plain: bool = False
     helped: bool = False
+    asked: Any = None
 
     def update(self, *args: Any, **kwargs: Any) -> Any:
         """Store keys and values of a forward whose mask and positions were made for this layer.
@@ -60,7 +63,7 @@ class Shrunk:
                 "which: only a model patched by vtc can go on with it. Go on inside of the patch that filled it (`with "
                 "vtc.patched(...)`, before vtc.unpatch; handle.disabled() will do), or start from a new cache."
             )
-        self.helped = False
+        self.helped, self.asked = False, None
         return super().update(*args, **kwargs)  # type: ignore[misc]
 
     def get_seq_length(self) -> Any:
@@ -245,24 +248,27 @@ def settle(cache: Any) -> None:
             layer.plain = uniform and layer.valid is None and layer.shift is None
 
 
-def help_layers(cache: Any, alike: Any) -> None:
-    """Mark the layers that lived through the same as ``alike`` as prepared for the forward that begins."""
+def help_layers(cache: Any, alike: Any, asked: Any = None) -> None:
+    """Mark the layers that lived through the same as ``alike`` as prepared for the forward that begins.
+
+    The others are left the mask that the caller ``asked`` for.
+    """
     history = getattr(alike, "history", ())
     for layer in getattr(cache, "layers", ()):
         if isinstance(layer, Shrunk):
-            layer.helped = layer.history == history
+            layer.helped, layer.asked = layer.history == history, asked
 
 
 def withdraw(cache: Any) -> None:
     """End of a forward, however it ended: nobody has prepared the next one."""
     for layer in getattr(cache, "layers", ()):
         if isinstance(layer, Shrunk):
-            layer.helped = False
+            layer.helped, layer.asked = False, None
 
 
-def logical_columns(layer: Any, batch: int, device: Any) -> Tensor:
-    """Logical column of every stored column of a layer: LongTensor [B, stored]."""
-    held, known = stored(layer), getattr(layer, "columns", None)
+def logical_columns(layer: Any, batch: int, device: Any, held: int | None = None) -> Tensor:
+    """Logical column of the first ``held`` stored columns of a layer (None: of all): LongTensor [B, held]."""
+    held, known = stored(layer) if held is None else held, getattr(layer, "columns", None)
     later = torch.arange(held, device=device) + dropped(layer)
     if known is None:
         return later.expand(batch, -1)

@@ -85,7 +85,9 @@ class DecoderSpan:
 
     def _is_step(self, given: Arguments) -> bool:
         """True for a forward of one text token, which a compiled graph may hold."""
-        rows = given["ids"] if given["ids"] is not None else given["embeds"]
+        rows, mask = given["ids"] if given["ids"] is not None else given["embeds"], given["mask"]
+        if self.site.adapter.prepared_masks and isinstance(mask, Tensor) and mask.ndim == 2:
+            return False  # what the base model makes of it says nothing of logical columns
         return self.compiles_steps and isinstance(rows, Tensor) and rows.shape[1] == 1
 
     def _enter(self, seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -239,7 +241,7 @@ class DecoderSpan:
         hidden = given.hidden
         added = forward.added
         if added is not None and self.site.adds_rows(forward.plan) and index <= len(added.levels):
-            hidden = added.kept(keep_mask(forward, hidden.device), forward.tokens).add(index - 1, hidden)
+            hidden = added.kept(forward.tokens).add(index - 1, hidden)
         if index in self.cuts:
             forward.clock.start("select")
             self.meter.flush(forward)
