@@ -99,24 +99,27 @@ def settle(cache: Cache) -> None:
             layer.plain = uniform and layer.valid is None and layer.shift is None
 
 
-def help_layers(cache: Cache | None, alike: CacheLayer | None) -> None:
-    """Mark the layers that lived through the same as ``alike`` as prepared for the forward that begins."""
+def help_layers(cache: Cache | None, alike: CacheLayer | None, asked: object = None) -> None:
+    """Mark the layers that lived through the same as ``alike`` as prepared for the forward that begins.
+
+    The others are left the mask that the caller ``asked`` for.
+    """
     history = getattr(alike, "history", ())
     for layer in getattr(cache, "layers", ()):
         if isinstance(layer, Shrunk):
-            layer.helped = layer.history == history
+            layer.helped, layer.asked = layer.history == history, asked
 
 
 def withdraw(cache: Cache | None) -> None:
     """End of a forward, however it ended: nobody has prepared the next one."""
     for layer in getattr(cache, "layers", ()):
         if isinstance(layer, Shrunk):
-            layer.helped = False
+            layer.helped, layer.asked = False, None
 
 
-def logical_columns(layer: CacheLayer, batch: int, device: torch.device) -> Tensor:
-    """Logical column of every stored column of a layer: LongTensor [B, stored]."""
-    held, known = stored(layer), getattr(layer, "columns", None)
+def logical_columns(layer: CacheLayer, batch: int, device: torch.device, held: int | None = None) -> Tensor:
+    """Logical column of the first ``held`` stored columns of a layer (None: of all): LongTensor [B, held]."""
+    held, known = stored(layer) if held is None else held, getattr(layer, "columns", None)
     later = torch.arange(held, device=device) + dropped(layer)
     if known is None:
         return later.expand(batch, -1)

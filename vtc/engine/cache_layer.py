@@ -33,6 +33,8 @@ class Shrunk:
         What later steps need is in the numbers above that transformers asks for; else the hooks of a patch must help.
     helped : bool
         The hooks have prepared the forward that runs now.
+    asked : Tensor or None
+        The caller's mask of the forward that runs now; compiled graphs know no forward that could tell.
     """
 
     is_compileable: bool  # of the class it is mixed into
@@ -44,6 +46,7 @@ class Shrunk:
     history: tuple = ()
     plain: bool = False
     helped: bool = False
+    asked: Any = None
 
     def update(self, *args: Any, **kwargs: Any) -> Any:
         """Store keys and values of a forward whose mask and positions were made for this layer.
@@ -59,7 +62,7 @@ class Shrunk:
                 "which: only a model patched by vtc can go on with it. Go on inside of the patch that filled it (`with "
                 "vtc.patched(...)`, before vtc.unpatch; handle.disabled() will do), or start from a new cache."
             )
-        self.helped = False
+        self.helped, self.asked = False, None
         return super().update(*args, **kwargs)  # type: ignore[misc]
 
     def get_seq_length(self) -> Any:

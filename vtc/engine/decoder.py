@@ -185,7 +185,7 @@ class DecoderSpan:
         hidden = given.hidden
         added = forward.added
         if added is not None and self.site.adds_rows(forward.plan) and index <= len(added.levels):
-            hidden = added.kept(keep_mask(forward, hidden.device), forward.tokens).add(index - 1, hidden)
+            hidden = added.kept(forward.tokens).add(index - 1, hidden)
         if index in self.cuts:
             forward.clock.start("select")
             self.meter.flush(forward)

@@ -49,7 +49,9 @@ class Entrance:
 
     def is_step(self, given: Arguments) -> bool:
         """True for a forward of one text token, which a compiled graph may hold."""
-        rows = given["ids"] if given["ids"] is not None else given["embeds"]
+        rows, mask = given["ids"] if given["ids"] is not None else given["embeds"], given["mask"]
+        if self.site.adapter.prepared_masks and isinstance(mask, Tensor) and mask.ndim == 2:
+            return False  # what the base model makes of it says nothing of logical columns
         return self.compiles_steps and isinstance(rows, Tensor) and rows.shape[1] == 1
 
     def _enter(self, seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> object:

@@ -44,7 +44,7 @@ def columns_mask(
     if layer is None:
         return new
     mask: Tensor | None
-    if layer.is_compileable and width == 1:
+    if _counts_on_device(layer, width):
         if past is None:
             return None
         mask = F.pad(past, (0, max_length(layer) - past.shape[1]), value=True)
@@ -55,9 +55,12 @@ def columns_mask(
 
 def stored_valid(layer: CacheLayer, width: int) -> Tensor | None:
     """Validity of a layer's stored columns; for one-token steps of static layers without asking for its length."""
-    if getattr(layer, "is_compileable", False) and width == 1:
-        return getattr(layer, "valid", None)
-    return past_valid(layer)
+    return getattr(layer, "valid", None) if _counts_on_device(layer, width) else past_valid(layer)
+
+
+def _counts_on_device(layer: Any, width: int) -> bool:
+    """True for one-token steps of static layers, whose length is a tensor; those with a window count in Python."""
+    return getattr(layer, "is_compileable", False) and width == 1 and not getattr(layer, "is_sliding", False)
 
 
 def past_seen(layer: CacheLayer, mask: Mask, width: int) -> Tensor | None:
@@ -66,14 +69,18 @@ def past_seen(layer: CacheLayer, mask: Mask, width: int) -> Tensor | None:
     The mask counts logically, so it is read at the logical columns of what is stored.
     """
     valid = stored_valid(layer, width)
-    if not isinstance(mask, Tensor) or mask.ndim != 2 or (layer.is_compileable and width == 1):
+    if not isinstance(mask, Tensor) or mask.ndim != 2:
         return valid
-    held, gone = stored(layer), dropped(layer)
-    if mask.shape[1] != held + gone + width:
+    if _counts_on_device(layer, width):
+        # as far as the mask goes, blank slots included: how many are filled is known to the device alone
+        held = min(max_length(layer), mask.shape[1] - dropped(layer))
+    elif mask.shape[1] == stored(layer) + dropped(layer) + width:
+        held = stored(layer)
+    else:
         return valid
-    columns = logical_columns(layer, mask.shape[0], mask.device)
-    seen = mask[:, : held + gone].bool().gather(1, columns)
-    return seen if valid is None else seen & valid.to(seen.device)
+    columns = logical_columns(layer, mask.shape[0], mask.device, held)
+    seen = mask.bool().gather(1, columns)
+    return seen if valid is None else seen & F.pad(valid, (0, held - valid.shape[1]), value=True).to(seen.device)
 
 
 def layer_mask(

@@ -37,6 +37,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "mask": ("attention_mask",),
     "positions": ("position_ids",),
     "cache": ("cache", "past_key_values"),
+    "use_cache": ("use_cache",),
     "rotary": ("position_embeddings",),
     "logits": ("logits_to_keep",),
     "labels": ("labels",),

@@ -65,7 +65,8 @@ class SideInputs:
         first = kv.first_layer(cache)
         past = self.forward.past = Past(cache, 0 if first is None else kv.stored(first))
         self._note_valid(past, length)
-        real = self._real(length, past.held)
+        # the caller's columns are logical; masks that transformers has made count what the cache holds
+        real = self._real(length, past.held + (kv.dropped(first) if self._is_finished() else 0))
         real = full(batch, length, rows.device) if real is None else real.to(rows.device).expand(batch, -1)
         self.forward.layout = TokenLayout(real, self.forward.images.columns(real))
         self.layout.positions = self._positions()
@@ -108,13 +109,21 @@ class SideInputs:
     def _samples(self) -> Tensor | None:
         """Samples of packed rows, where transformers would have told them apart by position ids that start again."""
         given = self.given["positions"]
-        if given is None or self.mask is not None or self.forward.past.cache is not None:
+        if given is None or self.mask is not None or self.forward.past.cache is not None or self._makes_cache():
             return None
         if given.ndim == 3:
             if given.shape[0] != 4:
                 return None
             given = given[0]
         return packed_samples(given.expand(self.layout.batch, -1))
+
+    def _makes_cache(self) -> bool:
+        """True where the decoder makes a cache of its own; with one, position ids tell no samples apart."""
+        asked = self.given["use_cache"]
+        asked = getattr(self.config, "use_cache", False) if asked is None else asked
+        decoder = self.site.decoder
+        checkpoints = getattr(decoder, "gradient_checkpointing", False) and decoder.training and torch.is_grad_enabled()
+        return bool(asked) and not checkpoints
 
     def _note_blocks(self) -> None:
         if self.site.adapter.prepared_masks and is_finished(self.mask) and not self.forward.finished:
@@ -132,7 +141,7 @@ class SideInputs:
         layout = self.layout
         layout.whole(padded=not self._is_finished() and not bool(layout.real.all()))
         self.given["embeds"] = rows
-        self._put_added(None)
+        self._put_added()
         if kv.is_shrunk(self.forward.past.cache):
             self._put_mask()
             self._shift_positions()
@@ -148,7 +157,7 @@ class SideInputs:
                 self.given.kwargs[name] = packing.take(self.given.kwargs[name])
         self._put_positions()
         self._put_mask()
-        self._put_added(keep)
+        self._put_added()
 
     def _is_finished(self) -> bool:
         return self.forward.finished and is_finished(self.mask)
@@ -185,7 +194,7 @@ class SideInputs:
             mask = full(self.layout.batch, now.width, rows.device)
         self.given["mask"] = mask
 
-    def _put_added(self, keep: Tensor | None) -> None:
+    def _put_added(self) -> None:
         """Let the model add the rows that are left, or add them ourselves when tokens are dropped in between."""
         added = self.forward.added
         if added is None:
@@ -193,7 +202,7 @@ class SideInputs:
         if self.site.adds_rows(self.forward.plan):
             self.given.pop("added_columns"), self.given.pop("added_rows")
             return
-        left = added if keep is None else added.kept(keep, self.layout)
+        left = added.kept(self.layout)
         self.given["added_columns"], self.given["added_rows"] = left.columns, left.levels
 
     def _shift_positions(self) -> None:

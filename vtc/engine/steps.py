@@ -25,16 +25,18 @@ def continue_on(site: Site, forward: Forward | None, given: Arguments) -> None:
     cache = given["cache"]
     first = kv.first_layer(cache)
     new: Tensor | None = None
-    if length > 1:  # a one-token step is real; asking the device would stop it
-        asked = given["mask"] if forward is None or forward.prompt.mask is None else forward.prompt.mask
-        new = padding_of(asked, length, kv.stored(first))
-        new = None if new is None or bool(new.all()) else new.to(rows.device)
     finished = forward is not None and forward.finished
+    # the caller's 2-D mask says more than what a base model has made of it
+    asked = given["mask"] if forward is None or forward.prompt.mask is None else forward.prompt.mask
+    if length > 1:  # a one-token step is real; asking the device would stop it
+        # the caller's columns are logical; masks that transformers has made count what the cache holds
+        new = padding_of(asked, length, kv.stored(first) + (kv.dropped(first) if finished else 0))
+        new = None if new is None or bool(new.all()) else new.to(rows.device)
     if forward is not None:
-        _note(forward, cache, new, given["mask"], full(batch, length, rows.device))
-    given["mask"] = _mask(site.decoder.config, given["mask"], cache, new, rows, finished)
+        _note(forward, cache, new, asked, full(batch, length, rows.device))
+    given["mask"] = _mask(site.decoder.config, given["mask"], asked, cache, new, rows, finished)
     shift_positions(given, cache, rows)
-    kv.help_layers(cache, first)
+    kv.help_layers(cache, first, asked)
 
 
 def _note(forward: Forward, cache: Cache, new: Tensor | None, mask: Mask, every: Tensor) -> None:
@@ -46,7 +48,9 @@ def _note(forward: Forward, cache: Cache, new: Tensor | None, mask: Mask, every:
     forward.layout.whole(padded=new is not None)
 
 
-def _mask(config: DecoderConfig, given: Mask, cache: Cache, new: Tensor | None, rows: Tensor, finished: bool) -> Mask:
+def _mask(
+    config: DecoderConfig, given: Mask, asked: Mask, cache: Cache, new: Tensor | None, rows: Tensor, finished: bool
+) -> Mask:
     """Mask the decoder is handed: of its first layer, or of the first layer of every kind."""
     first, width = kv.first_layer(cache), rows.shape[1]
     if not isinstance(first, kv.Shrunk):
@@ -55,8 +59,9 @@ def _mask(config: DecoderConfig, given: Mask, cache: Cache, new: Tensor | None, 
         return gathered(given, None, first, width)
     if isinstance(given, dict) and rows.is_floating_point():
         first_of = {kind: (i, kv.layer_at(cache, i)) for kind, i in kinds(config).items()}
-        return {kind: _step_mask(config, i, rows, x, new, given, finished) for kind, (i, x) in first_of.items()}
-    return columns_mask(first, past_seen(first, given, width), new, width, rows)
+        seen = given if finished else asked
+        return {kind: _step_mask(config, i, rows, x, new, seen, finished) for kind, (i, x) in first_of.items()}
+    return columns_mask(first, past_seen(first, asked, width), new, width, rows)
 
 
 def _step_mask(
@@ -92,8 +97,7 @@ def serve_step(site: Site, forward: Forward | None, index: int, given: Arguments
     if key not in memo:
         new = None if forward is None or forward.layout is None else forward.layout.now.valid
         finished = forward is not None and forward.finished
-        asked = None if forward is None else forward.prompt.mask
-        memo[key] = _step_mask(config, index, hidden, layer, new, asked, finished)
+        memo[key] = _step_mask(config, index, hidden, layer, new, layer.asked, finished)
     given["mask"] = memo[key]
     layer.helped = True
     return True
