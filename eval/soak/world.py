@@ -114,7 +114,8 @@ class World:
         with torch.no_grad():
             out = model.generate(**first, **options, return_dict_in_generate=True)
             more = torch.cat([out.sequences, torch.full((1, 4), WORD)], 1)
-            cache = {renamed: out[renamed] for renamed in NAMES["cache"] if renamed in out}
+            name = next(n for n in NAMES["cache"] if n in out.keys())  # older names answer, too, with a warning
+            cache = {name: out[name]}
             again = model.generate(input_ids=more, attention_mask=torch.ones_like(more), **cache, **options)
         return Answer(again, None)
 

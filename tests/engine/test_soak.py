@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-
-from vtc.engine.handle import Handle
 from vtc.eval.soak.kinds import KINDS
 from vtc.eval.soak.page import render
 from vtc.eval.soak.run import soak
+
+from vtc.engine.handle import Handle
 
 
 def test_every_answer_equals_the_one_alone():
