@@ -14,7 +14,7 @@ PIN := $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 FRESH := .venv-constraints
 EXTRAS := dev,eval,demo,train,calibrate,video
 
-.PHONY: demo test lint clean constraints
+.PHONY: demo test lint clean constraints soak
 
 demo: $(STAMP)
 	$(BIN)/python -m vtc.demos.main_job out
@@ -48,6 +48,11 @@ constraints:
 	VIRTUAL_ENV=$(CURDIR)/$(FRESH) $(FRESH)/bin/uv pip install --quiet -e ".[$(EXTRAS)]"
 	$(FRESH)/bin/python tests/tools/constraints.py > constraints.txt
 	rm -rf $(FRESH)
+
+# mixed calls for MINUTES, every answer compared with the one computed alone; writes docs/reliability.md
+MINUTES ?= 60
+soak: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m vtc.eval.soak --minutes $(MINUTES) --page docs/reliability.md
 
 clean:
 	rm -rf $(VENV) $(FRESH) out build dist *.egg-info

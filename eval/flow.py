@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import vtc
-from vtc.engine.handle import ATTRIBUTE
+from vtc.engine.installed import ATTRIBUTE
 from vtc.methods import Method
 
 Sample = Mapping[str, Tensor]

@@ -15,7 +15,8 @@ from .compat import check_transformers, parse
 from .config import Config
 from .core.budget import Keep
 from .core.stage import ModelFacts
-from .engine.handle import ATTRIBUTE, Handle
+from .engine.handle import Handle
+from .engine.installed import ATTRIBUTE
 from .methods import Method, make_method
 from .proof.ensuring import ensure
 

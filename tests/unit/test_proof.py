@@ -263,7 +263,7 @@ def test_bad_arguments_teach(arguments, error, text):
 def test_a_config_is_shrunk(config):
     before = json.dumps(config.to_dict(), default=str)
     verdict = prove(config)
-    assert verdict.holds and verdict.seconds < 20
+    assert verdict.holds
     assert {f.setup for f in verdict.findings} == {f"{verdict.family} as configured"}
     assert json.dumps(config.to_dict(), default=str) == before
 

@@ -258,5 +258,5 @@ def test_wrong_arguments_are_one_line(arguments, message, capsys):
 
 def test_the_handle_is_gone_after_the_comparison(small):
     with pruned(small, "fastv", 0.5):
-        assert vtc.engine.handle.ATTRIBUTE in small.language_model.__dict__
-    assert vtc.engine.handle.ATTRIBUTE not in small.language_model.__dict__
+        assert vtc.engine.installed.ATTRIBUTE in small.language_model.__dict__
+    assert vtc.engine.installed.ATTRIBUTE not in small.language_model.__dict__

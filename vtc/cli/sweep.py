@@ -43,9 +43,7 @@ def run(
     gen_kwargs: Annotated[str, typer.Option(help="Overrides for generation: name=value,...")] = "",
     simple: Annotated[bool, typer.Option("--simple", help="The base's simple class, as --force_simple.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
-    batch: Annotated[
-        int, typer.Option(min=1, max=values.MOST, help="Questions per batch; most bases take 1.")
-    ] = 1,
+    batch: Annotated[int, typer.Option(min=1, max=values.MOST, help="Questions per batch; most bases take 1.")] = 1,
     resume: Annotated[bool, typer.Option(help="Use what an earlier run with the same arguments finished.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("out/eval"),

@@ -116,7 +116,8 @@ class Packing:
     def _source(self, device: torch.device) -> Tensor:
         kept = self.taken().to(device).long()
         padding = 0 if self.valid is None else (~self.valid.to(device)).sum(1, keepdim=True)
-        return (kept.cumsum(1) - 1).clamp_min(0) + padding
+        # a row of which nothing is left repeats its padding
+        return ((kept.cumsum(1) - 1).clamp_min(0) + padding).clamp_max(self.width - 1)
 
 
 @dataclass(frozen=True)

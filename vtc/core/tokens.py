@@ -178,12 +178,15 @@ class AddedRows:
             changed[targets.to(level.device)] = merge(level[sources.to(level.device)]).to(level.dtype)
             self.levels[i] = changed
 
-    def kept(self, keep: Tensor, layout: TokenLayout) -> AddedRows:
-        """Rows of the logical columns in ``keep`` (bool [B, L]), their columns physical in the segment at work."""
-        inside = keep[self.columns.to(keep.device)]
-        columns = layout.take(self.columns.to(keep.device) & keep)
-        valid = layout.now.valid
-        columns = columns if valid is None else columns & valid
+    def kept(self, layout: TokenLayout) -> AddedRows:
+        """Rows of what the segment at work holds, their columns physical there."""
+        packing = layout.now.packing
+        if packing is None:
+            return self
+        taken = packing.taken()
+        inside = taken[self.columns.to(taken.device)]
+        columns = packing.take(self.columns.to(taken.device))
+        columns = columns if packing.valid is None else columns & packing.valid
         return AddedRows(columns, [level[inside.to(level.device)] for level in self.levels])
 
     def add(self, level: int, hidden: Tensor) -> Tensor:

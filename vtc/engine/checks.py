@@ -18,6 +18,7 @@ from .forward import Forward
 from .plan import Plan
 from .seams import FEATURES, MAKERS, NAMES, kernels, name_of, parameters
 from .site import Site
+from .types import Cache
 
 LAYER_CONTRACT = {
     "update": ("key_states", "value_states"),
@@ -116,7 +117,7 @@ def check_cache_layers(layer: type = DynamicLayer) -> None:
         _require(not lacking, f"{layer.__name__}.{name} takes {taken}, not {arguments}")
 
 
-def check_cache(cache: Any) -> None:
+def check_cache(cache: object) -> None:
     """A cache that a prefill is to fill.
 
     Raises
@@ -133,7 +134,7 @@ def check_cache(cache: Any) -> None:
         )
 
 
-def check_layer_output(module: nn.Module, args: tuple, output: Any) -> None:
+def check_layer_output(module: nn.Module, args: tuple, output: object) -> None:
     """A decoder layer must return its rows alone.
 
     Raises
@@ -147,7 +148,7 @@ def check_layer_output(module: nn.Module, args: tuple, output: Any) -> None:
         )
 
 
-def check_features(output: Any, modality: str, base: type) -> None:
+def check_features(output: object, modality: str, base: type) -> None:
     """A feature method must return its rows where everybody reads them.
 
     Raises
@@ -162,7 +163,7 @@ def check_features(output: Any, modality: str, base: type) -> None:
         )
 
 
-def check_output(output: Any, forward: Forward) -> Any:
+def check_output(output: Any, forward: Forward) -> Cache | None:
     """The decoder's output must have its rows by name, and the cache that was counted; returns that cache.
 
     Raises
@@ -188,7 +189,7 @@ def check_output(output: Any, forward: Forward) -> Any:
     return cache if known is None else known
 
 
-def _forward(module: Any) -> Callable:
+def _forward(module: nn.Module) -> Callable:
     return type(module).forward
 
 

@@ -17,7 +17,7 @@ class Clock:
     _open: dict[str, Any] = field(default_factory=dict)
     _closed: dict[str, list[Any]] = field(default_factory=dict)
 
-    def _now(self) -> Any:
+    def _now(self) -> float | torch.cuda.Event:
         if self.device.type != "cuda":
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)

@@ -36,13 +36,13 @@ _PLAIN = Settings()
 _SETTINGS: ContextVar[Mapping[int, Settings]] = ContextVar("vtc_settings", default=MappingProxyType({}))
 
 
-def settings_of(handle: Any) -> Settings:
+def settings_of(handle: object) -> Settings:
     """Settings that hold here for a handle."""
     return _SETTINGS.get().get(id(handle), _PLAIN)
 
 
 @contextmanager
-def settings(handle: Any, **changes: Any) -> Iterator[None]:
+def settings(handle: object, **changes: Any) -> Iterator[None]:
     """Change them for what this thread or task runs inside."""
     known = _SETTINGS.get()
     token = _SETTINGS.set({**known, id(handle): replace(settings_of(handle), **changes)})

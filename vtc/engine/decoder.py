@@ -18,20 +18,22 @@ from torch import Tensor, nn
 from ..core.prompt import Prompt
 from . import cache as kv
 from .checks import check_cache, check_layer_output, check_output
-from .context import settings_of
-from .decide import Deciding, keep_mask, locate
+from .decide import Deciding
+from .entrance import Entrance, device_of
 from .exit import commit, count, logical_output, record_of
 from .forward import Forward, current
 from .listener import Listener
-from .masks import is_finished, padding_of
+from .locate import keep_mask, locate
 from .measure.decoder import DecoderMeter
 from .measure.tap import collecting
+from .patch import Patch
 from .plan import Plan
-from .prompts import end_of_prompt, note_request, placeholders_of, records_in
+from .prompts import end_of_prompt
 from .seams import Arguments, eagerly, renamed
 from .side_inputs import SideInputs, true_positions
 from .site import Site
 from .steps import continue_on, serve_step
+from .types import Called
 from .wrapping import Undo, Wrapped
 
 
@@ -40,15 +42,14 @@ class DecoderSpan:
 
     Parameters
     ----------
-    handle : object
-        The patch: ``off``, ``call()``, ``loose``, ``row_state``, ``note``.
+    handle : Patch
     site : Site
     plan : Plan
         Its outline says what to hook.
     listeners : list of Listener
     """
 
-    def __init__(self, handle: Any, site: Site, plan: Plan, listeners: list[Listener]) -> None:
+    def __init__(self, handle: Patch, site: Site, plan: Plan, listeners: list[Listener]) -> None:
         self.handle, self.site, self.listeners = handle, site, listeners
         more = {need: measure for listener in listeners for need, measure in listener.measures().items()}
         self.meter = DecoderMeter(site, plan.needs("decoder"), more)
@@ -56,12 +57,12 @@ class DecoderSpan:
         self.starts = 1 if site.adds_rows(plan) else min(self.cuts, default=len(site.layers))
         # steps that somebody measures cannot be part of a graph
         self.compiles_steps = not more
+        self.entrance = Entrance(handle, site, self.compiles_steps)
 
     def install(self, undo: Undo) -> None:
         """Wrap and hook; the outermost module last, so that it comes first."""
         undo.wrap(self.site.decoder, "forward", self.decode)
-        for module in dict.fromkeys((self.site.base, self.site.model)):
-            undo.wrap(module, "forward", self.enter)
+        self.entrance.install(undo)
         rotary = getattr(self.site.decoder, "rotary_emb", None)
         if isinstance(rotary, nn.Module):
             undo.add(rotary.register_forward_pre_hook(self.rotary, with_kwargs=True))
@@ -71,89 +72,34 @@ class DecoderSpan:
         undo.add(self.site.layers[0].register_forward_hook(check_layer_output))
         self.meter.install(undo)
 
-    # -- the outermost modules -----------------------------------------------------------------------------------------
-
-    def enter(self, seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> Any:
-        """Forward of the model or of its base: open a call, or note what the call that runs is given."""
-        kwargs = renamed(type(seat.owner).forward, kwargs)
-        if torch.compiler.is_compiling():
-            given = Arguments(seat.owner, args, kwargs)
-            if self._is_step(given):
-                return seat.original(*args, **kwargs)
-            return eagerly(self._enter, seat, args, kwargs)
-        return self._enter(seat, args, kwargs)
-
-    def _is_step(self, given: Arguments) -> bool:
-        """True for a forward of one text token, which a compiled graph may hold."""
-        rows = given["ids"] if given["ids"] is not None else given["embeds"]
-        return self.compiles_steps and isinstance(rows, Tensor) and rows.shape[1] == 1
-
-    def _enter(self, seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> Any:
-        if getattr(seat.owner, "_is_replica", False):
-            raise ValueError("A patched model cannot run under nn.DataParallel; use DistributedDataParallel.")
-        given = Arguments(seat.owner, args, kwargs)
-        forward = current(self.handle)
-        if forward is not None and forward.seat is not seat:
-            self._note(forward, seat.owner, given)
-            return seat.original(*args, **kwargs)
-        if self.handle.off:
-            return seat.original(*args, **kwargs)
-        with self.handle.call(_device(given), seat) as forward:
-            self._note(forward, seat.owner, given)
-            return seat.original(*args, **kwargs)
-
-    def _note(self, forward: Forward, module: nn.Module, given: Arguments) -> None:
-        note_request(forward, given)
-        forward.finished = forward.finished or self._is_finished(given)
-        if not forward.images.records:
-            # the outermost module has the objects the encoder made; accelerate hands copies to those below
-            forward.images.records += records_in(given, self.handle.loose)
-        if module is self.site.base:
-            self._note_prompt(forward, given)
-
-    def _is_finished(self, given: Arguments) -> bool:
-        """True for a finished mask that the caller brought; ``generate`` makes some itself."""
-        return not settings_of(self.handle).generates and is_finished(given["mask"])
-
-    def _note_prompt(self, forward: Forward, given: Arguments) -> None:
-        cache, images = given["cache"], forward.images
-        cached = 0 if cache is None else int(cache.get_seq_length()) if hasattr(cache, "get_seq_length") else 0
-        embeds, mask = given["embeds"], given["mask"]
-        real = None if embeds is None or cached else padding_of(mask, embeds.shape[1], cached)
-        forward.prompt = Prompt(given["ids"], embeds, mask, real, cached, given.kwargs)
-        if not images.records:
-            images.records, images.placeholders = self.site.adapter.given(self.site.model, forward.prompt)
-        if not images.placeholders:
-            images.placeholders = placeholders_of(self.site, forward.prompt)
-
     # -- the decoder ---------------------------------------------------------------------------------------------------
 
-    def decode(self, seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def decode(self, seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> object:
         """Forward of the decoder."""
         kwargs = renamed(type(seat.owner).forward, kwargs)
         if not torch.compiler.is_compiling():
             return self._decode(seat, args, kwargs)
         given = Arguments(seat.owner, args, kwargs)
-        if not self._is_step(given):
+        if not self.entrance.is_step(given):
             return eagerly(self._decode, seat, args, kwargs)
         if kv.is_shrunk(given["cache"]):
             continue_on(self.site, None, given)
             args, kwargs = given.call()
         return seat.original(*args, **kwargs)
 
-    def _decode(self, seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def _decode(self, seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> object:
         forward, given = current(self.handle), Arguments(seat.owner, args, kwargs)
         if forward is not None and forward.seat is not seat:
             return self._run(forward, seat, given, args, kwargs)
         if self.handle.off and not kv.is_shrunk(given["cache"]):
             return seat.original(*args, **kwargs)
         # somebody called the decoder around its model, or goes on with a shrunken cache while vtc is switched off
-        with self.handle.call(_device(given), seat) as forward:
+        with self.handle.call(device_of(given), seat) as forward:
             forward.prompt = Prompt(given["ids"], given["embeds"], given["mask"])
-            forward.finished = self._is_finished(given)
+            forward.finished = self.entrance.is_finished(given)
             return self._run(forward, seat, given, args, kwargs)
 
-    def _run(self, forward: Forward, seat: Wrapped, given: Arguments, args: tuple, kwargs: dict) -> Any:
+    def _run(self, forward: Forward, seat: Wrapped, given: Arguments, args: tuple, kwargs: dict) -> object:
         watched: AbstractContextManager = nullcontext()
         if not self.handle.off:
             watched = self._watching(forward, given)
@@ -229,7 +175,7 @@ class DecoderSpan:
 
     # -- between the layers --------------------------------------------------------------------------------------------
 
-    def layer(self, index: int, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def layer(self, index: int, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Called | None:
         """Before decoder layer ``index``: cut, and give it the side inputs of the columns that are left."""
         forward, given = current(self.handle), Arguments(module, args, kwargs)
         if forward is None or not forward.is_prefill:
@@ -239,7 +185,7 @@ class DecoderSpan:
         hidden = given.hidden
         added = forward.added
         if added is not None and self.site.adds_rows(forward.plan) and index <= len(added.levels):
-            hidden = added.kept(keep_mask(forward, hidden.device), forward.tokens).add(index - 1, hidden)
+            hidden = added.kept(forward.tokens).add(index - 1, hidden)
         if index in self.cuts:
             forward.clock.start("select")
             self.meter.flush(forward)
@@ -267,7 +213,7 @@ class DecoderSpan:
 
     # -- the exit ------------------------------------------------------------------------------------------------------
 
-    def _leave(self, forward: Forward, output: Any) -> Any:
+    def _leave(self, forward: Forward, output: Any) -> object:
         if not forward.is_prefill:
             for listener in self.listeners:
                 listener.stepped(forward)
@@ -276,8 +222,7 @@ class DecoderSpan:
         cache = check_output(output, forward)
         if SideInputs in forward.notes:
             forward.notes[SideInputs].adopt(cache)
-        if forward.past.cache is not None:
-            commit(forward)
+        commit(forward)
         count(forward)
         if forward.is_prefill:
             for listener in self.listeners:
@@ -285,7 +230,7 @@ class DecoderSpan:
             self.handle.note(record_of(forward))
         return logical_output(forward, output)
 
-    def rotary(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def rotary(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Called | None:
         """Before the rotary embedding: the true positions of gathered columns."""
         if torch.compiler.is_compiling():
             given = Arguments(module, args, kwargs)
@@ -302,7 +247,7 @@ class Layer:
     def __init__(self, span: DecoderSpan, index: int) -> None:
         self.span, self.index = span, index
 
-    def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Called | None:
         """Serve the layer; under ``torch.compile`` a prompt breaks the graph here, a step does not."""
         if not torch.compiler.is_compiling():
             return self.span.layer(self.index, module, args, kwargs)
@@ -310,8 +255,3 @@ class Layer:
         if given.hidden.shape[1] == 1 and self.span.compiles_steps:
             return given.call() if serve_step(self.span.site, None, self.index, given) else None
         return eagerly(self.span.layer, self.index, module, args, kwargs)
-
-
-def _device(given: Arguments) -> torch.device:
-    tensor = next((v for v in given.kwargs.values() if isinstance(v, Tensor)), None)
-    return tensor.device if tensor is not None else torch.device("cpu")

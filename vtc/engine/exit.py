@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -11,6 +9,7 @@ from ..core.layout import Packing, Segment
 from . import cache as kv
 from .forward import Forward
 from .record import CallRecord
+from .types import CacheLayer, DecoderOutput
 
 
 def commit(forward: Forward) -> None:
@@ -20,10 +19,10 @@ def commit(forward: Forward) -> None:
     from now on. ``valid`` has to grow as well wherever rows are ragged: later steps must not see the padding that a
     packing has put before shorter rows.
     """
-    layout, past = forward.tokens, forward.past
-    if not forward.is_prefill and layout.segments[0].valid is None:
+    layout, past, cache = forward.tokens, forward.past, forward.past.cache
+    if cache is None or not forward.is_prefill and layout.segments[0].valid is None:
         return  # a decode step or a full text turn: later columns count as real, nothing to write down
-    for i, layer in enumerate(list(past.cache.layers)):
+    for i, layer in enumerate(list(cache.layers)):
         segment = layout.at(i)
         gone = layout.length - segment.width
         ragged = segment.packing is not None or isinstance(layer, kv.Shrunk)
@@ -37,11 +36,13 @@ def commit(forward: Forward) -> None:
         fixed = held - layout.kept_tail(segment) if gone or segment.packing is not None else 0
         shift = _shift(forward, segment, layer)
         columns = _columns(layer, segment, layout.length, before, layout.batch, device)
-        kv.commit(past.cache, i, kv.Change(gone, valid, columns, shift, fixed, (forward.number, segment.start)))
-    kv.settle(past.cache)
+        kv.commit(cache, i, kv.Change(gone, valid, columns, shift, fixed, (forward.number, segment.start)))
+    kv.settle(cache)
 
 
-def _columns(layer: Any, segment: Segment, length: int, before: int, batch: int, device: Any) -> Tensor:
+def _columns(
+    layer: CacheLayer | None, segment: Segment, length: int, before: int, batch: int, device: torch.device
+) -> Tensor:
     """Logical columns of all that a layer holds after this forward."""
     start = before + kv.dropped(layer)
     index = segment.packing.index if segment.packing is not None else torch.arange(length, device=device)
@@ -54,7 +55,7 @@ def _columns(layer: Any, segment: Segment, length: int, before: int, batch: int,
     return torch.cat([past, (index + start).expand(batch, -1)], 1)
 
 
-def _shift(forward: Forward, segment: Segment, layer: Any) -> Tensor | None:
+def _shift(forward: Forward, segment: Segment, layer: CacheLayer | None) -> Tensor | None:
     """What later positions of this layer are to be reduced by: by earlier turns and by this one."""
     new, before = forward.tokens.shift(segment), getattr(layer, "shift", None)
     if new is None:
@@ -111,18 +112,19 @@ def record_of(forward: Forward) -> CallRecord:
     )
 
 
-def _full_bytes(layer: Any, held: int) -> int:
+def _full_bytes(layer: CacheLayer, held: int) -> int:
     """Bytes the layer would hold had nothing been dropped; static layers hold their whole length in any case."""
     if not kv.is_token_layer(layer) or not held or layer.is_compileable:
         return held
     kept = kv.stored(layer)
     total = kept + kv.dropped(layer)
-    if getattr(layer, "is_sliding", False):
-        kept, total = (min(count, layer.sliding_window - 1) for count in (kept, total))
+    window = getattr(layer, "sliding_window", None)
+    if getattr(layer, "is_sliding", False) and window is not None:
+        kept, total = (min(count, window - 1) for count in (kept, total))
     return held * total // kept
 
 
-def logical_output(forward: Forward, output: Any) -> Any:
+def logical_output(forward: Forward, output: DecoderOutput) -> DecoderOutput:
     """Give hidden states and attention maps the columns of the prompt."""
     layout, last = forward.tokens, forward.tokens.now
     # decoders that compute the last columns only, as many as the head wants, are right as they are
@@ -143,7 +145,7 @@ def _full_state(forward: Forward, index: int, x: Tensor) -> Tensor:
     return x if packing is None or x.shape[1] != packing.width else packing.restore(x)
 
 
-def _full_map(forward: Forward, index: int, x: Any) -> Any:
+def _full_map(forward: Forward, index: int, x: object) -> object:
     """Attention [B, H, K, keys] of one layer as [B, H, L, cached + L], 0 where a token was dropped."""
     layout, layer = forward.tokens, kv.layer_at(forward.past.cache, index)
     packing = layout.at(index).packing

@@ -15,6 +15,7 @@ from .clock import Clock
 from .forward import current
 from .measure.tap import AttentionTap, collecting
 from .measure.vision import of_pixels, wanted
+from .patch import Patch
 from .plan import Plan
 from .seams import parameters
 from .site import Site
@@ -29,14 +30,13 @@ class Features:
 
     Parameters
     ----------
-    handle : object
-        The patch: ``off``, ``plan()``, ``loose``.
+    handle : Patch
     site : Site
     plan : Plan
         Its outline says what to hook.
     """
 
-    def __init__(self, handle: Any, site: Site, plan: Plan) -> None:
+    def __init__(self, handle: Patch, site: Site, plan: Plan) -> None:
         self.handle, self.site = handle, site
         self.needs = plan.needs("vision")
         adapter, model = site.adapter, site.model
@@ -57,13 +57,13 @@ class Features:
         if self.seam is not None:
             undo.add(self.seam.module.register_forward_hook(self._note_frames))
 
-    def _note_frames(self, module: nn.Module, args: tuple, output: Any) -> None:
+    def _note_frames(self, module: nn.Module, args: tuple, output: Tensor) -> None:
         """Keep the frames of a video as they pass the seam."""
         run = tower_run()
         if run is not None and run.call.modality == "video" and self.seam is not None:
             run.frames = self.seam.grids(args[0] if self.seam.takes == "input" else output)
 
-    def encode(self, seat: Wrapped, modality: str, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def encode(self, seat: Wrapped, modality: str, args: tuple, kwargs: dict[str, Any]) -> object:
         """Run the model's own feature method and attach a record to its output."""
         if self.handle.off or tower_run() is not None:  # some video methods call the image method
             return seat.original(*args, **kwargs)
@@ -102,6 +102,6 @@ class Encode:
     def __init__(self, features: Features, modality: str) -> None:
         self.features, self.modality = features, modality
 
-    def __call__(self, seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def __call__(self, seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> object:
         """Encode."""
         return self.features.encode(seat, self.modality, args, kwargs)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from ..core.prompt import Prompt
 from ..core.stage import Need
 from ..core.tokens import AddedRows, TokenLayout
 from .clock import Clock
+from .types import Cache
+from .wrapping import Wrapped
 
 if TYPE_CHECKING:
     from vtc.adapters import EncodeRecord
@@ -69,7 +71,7 @@ class Past:
         Tokens per row that a layer held before.
     """
 
-    cache: Any = None
+    cache: Cache | None = None
     held: int = 0
     valid: dict[int, Tensor | None] = field(default_factory=dict)
     before: dict[int, int] = field(default_factory=dict)
@@ -81,6 +83,13 @@ class Meter:
 
     stats: dict[Need, Tensor] = field(default_factory=dict)
     collector: Collector | None = None
+
+
+class Planner(Protocol):
+    """Who knows the plan of a call: a handle."""
+
+    def plan(self) -> Plan:
+        """Methods and stages as they stand now."""
 
 
 @dataclass
@@ -95,11 +104,11 @@ class Forward:
         Logical column of the last prompt token of every row.
     """
 
-    handle: Any
+    handle: Planner
     clock: Clock
     own_plan: Plan | None = None
     number: int = field(default_factory=itertools.count().__next__)
-    seat: Any = None
+    seat: Wrapped | None = None
     """Wrapper that opened it: when that one is entered again, this forward is left over."""
     prompt: Prompt = field(default_factory=Prompt)
     images: Images = field(default_factory=Images)
@@ -109,7 +118,7 @@ class Forward:
     added: AddedRows | None = None
     finished: bool = False
     """The caller brought a mask of its own, so that none may be made anew."""
-    request: Any = None
+    request: int | Tensor | None = None
     """Columns whose logits are asked for, as an index of the first one from the end (negative), or None."""
     supervised: Tensor | None = None
     """First column of every row that has a label [B], L where none has."""
@@ -137,7 +146,6 @@ class Forward:
         """True for a forward with images."""
         return bool(self.images.places)
 
-
     def close(self) -> None:
         """End of the forward: cut the cycles it stands in, so that its tensors go at once."""
         self.notes.clear()
@@ -147,7 +155,7 @@ class Forward:
 _CURRENT: ContextVar[Forward | None] = ContextVar("vtc_forward", default=None)
 
 
-def current(handle: Any) -> Forward | None:
+def current(handle: object) -> Forward | None:
     """Forward of ``handle`` that runs in this thread, None outside of its forwards."""
     forward = _CURRENT.get()
     return forward if forward is not None and forward.handle is handle else None

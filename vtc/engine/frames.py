@@ -14,6 +14,7 @@ from ..methods.base import Method
 from .clock import Clock
 from .forward import Forward
 from .listener import Listener
+from .patch import Patch
 from .seams import NAMES, PIXELS
 from .site import Site
 from .wrapping import Undo, Wrapped
@@ -42,7 +43,7 @@ class Frames(Listener):
         ``ask(scorer, handle)`` makes a function from the inputs of a call to its scores.
     """
 
-    def __init__(self, handle: Any, site: Site, methods: list[Method], ask: Ask) -> None:
+    def __init__(self, handle: Patch, site: Site, methods: list[Method], ask: Ask) -> None:
         self.handle, self.site, self.ask = handle, site, ask
         self.takers: list[Any] = [m for m in methods if hasattr(m, "scorer")]
 
@@ -61,7 +62,7 @@ class Frames(Listener):
             forward.images.scored = scored.scores
             forward.clock.include(scored.clock)
 
-    def run(self, seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def run(self, seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> object:
         """Score the frames of a call, unless the call around it has, and run it."""
         known = _SCORED.get()
         method = next((m for m in self.takers if m.wants_scorer), None)

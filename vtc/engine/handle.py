@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -27,15 +26,15 @@ from .decoder import DecoderSpan
 from .features import Features
 from .forward import Forward, running
 from .frames import Frames
-from .gate import Gate
+from .installed import Installed, Part
 from .listener import Listener
 from .loose import Loose
 from .masks import is_finished
 from .measure.tap import nobody_collects
 from .plan import Plan
 from .policy.actions import Actions
-from .policy.calls import EmbeddedPrompt
-from .policy.expert import serve_expert
+from .policy.calls import EmbeddedPrompts
+from .policy.expert import Expert
 from .policy.memory import Remembering
 from .record import CallRecord
 from .seams import find, renamed
@@ -45,7 +44,6 @@ from .wrapping import Undo, Wrapped
 if TYPE_CHECKING:
     from ..report import Report
 
-ATTRIBUTE = "_vtc_handle"
 PATIENCE = 1.0  # seconds an unpatch waits for calls of other threads before it refuses
 
 
@@ -72,7 +70,7 @@ class Handle(Remembering):
         methods: Sequence[Method],
         adapter: Adapter,
         reason: str = "",
-        processor: Any = None,
+        processor: object = None,
         ask: Callable[[Any, Any, dict[str, Any]], Any] | None = None,
     ) -> None:
         super().__init__()
@@ -82,47 +80,38 @@ class Handle(Remembering):
         self.adapter, self.reason = adapter, reason
         self.facts: ModelFacts = adapter.facts(model)
         self.last: CallRecord | None = None
-        self.gate, self.loose, self._ask = Gate(), Loose(), ask
+        self.loose, self._ask = Loose(), ask
         self._prefilled: float | None = None
         self._outside: list[int] = []
-        self._undo = Undo()
-        self._model: Any = model
-        self.site: Site | None = Site(model, adapter, self.facts)
-        plan = Plan.of(self.methods, self.facts)
+        site, plan = Site(model, adapter, self.facts), Plan.of(self.methods, self.facts)
         self._outline = plan.outline
-        check_seams(self.site, plan)
-        self._listeners: list[Listener] = [Frames(self, self.site, self.methods, self._asked)]
+        check_seams(site, plan)
+        self._listeners: list[Listener] = [Frames(self, site, self.methods, self._asked)]
         if plan.feedback is not None:
-            self._listeners.append(Actions(self, self.site, plan.feedback))
-        self._parts: list[Any] = [
-            Features(self, self.site, plan),
-            DecoderSpan(self, self.site, plan, self._listeners),
+            self._listeners.append(Actions(self, site, plan.feedback))
+        parts: list[Part] = [
+            Features(self, site, plan),
+            DecoderSpan(self, site, plan, self._listeners),
+            *self._listeners,
+            Expert(site),
+            EmbeddedPrompts(self, site),
         ]
+        self._installed = Installed(model, self, parts)
 
     # -- on and off ----------------------------------------------------------------------------------------------------
 
     def install(self) -> None:
         """Hook the model; on any error leave it as it was."""
-        site, undo = self.site, self._undo
-        if site is None:
-            raise ValueError("This handle was taken off: patch the model anew.")
-        try:
-            for part in (*self._parts, *self._listeners):
-                part.install(undo)
-            serve_expert(site, undo)
-            if self.adapter.embeds_prompt is not None:
-                path, name = self.adapter.embeds_prompt
-                undo.wrap(site.model.get_submodule(path), name, EmbeddedPrompt(self))
-            if hasattr(type(site.model), "generate"):
-                undo.wrap(site.model, "generate", self._generate)
-            site.model.__dict__[ATTRIBUTE] = self
-        except BaseException:
-            self._take_off()
-            raise
+        self._installed.install(self._wrap_generate)
 
-    def _generate(self, seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def _wrap_generate(self, model: nn.Module, undo: Undo) -> None:
+        if hasattr(type(model), "generate"):
+            undo.wrap(model, "generate", self._generate)
+
+    def _generate(self, seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> object:
         """A whole generation counts as one call: nobody takes the hooks away between two of its steps."""
-        with self.gate.inside(), settings(self, generates=not is_finished(find("mask", kwargs))):
+        generates = not is_finished(find("mask", kwargs))
+        with self._installed.gate.inside(), settings(self, generates=generates):
             return seat.original(*args, **renamed(type(seat.owner).forward, kwargs))
 
     def remove(self, wait: float = PATIENCE) -> None:
@@ -138,17 +127,8 @@ class Handle(Remembering):
         BusyError
             The model is running, here or in another thread. Nothing was changed.
         """
-        with self.gate.closed(wait):
-            self._take_off()
-
-    def _take_off(self) -> None:
-        self._undo.run()
-        model = self._model
-        if model is not None and model.__dict__.get(ATTRIBUTE) is self:
-            del model.__dict__[ATTRIBUTE]
-        # nothing of the model hangs on what users may still hold: its weights go when they let it go
-        self._parts, self._listeners, self.site = [], [], None
-        self._model = None if model is None else _Gone(model)
+        self._installed.remove(wait)
+        self._listeners = []
 
     @property
     def model(self) -> Any:
@@ -159,12 +139,7 @@ class Handle(Remembering):
         ValueError
             It is gone: it was unpatched and deleted.
         """
-        if not isinstance(self._model, _Gone):
-            return self._model
-        model = self._model.where()
-        if model is None:
-            raise ValueError("The model of this handle was unpatched and is no more.")
-        return model
+        return self._installed.model
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
@@ -222,7 +197,7 @@ class Handle(Remembering):
         seat : Wrapped
             The wrapper that opens it.
         """
-        with self.gate.inside():
+        with self._installed.gate.inside():
             forward = Forward(self, Clock(device), seat=seat)
             forward.clock.start("forward")
             try:
@@ -328,12 +303,4 @@ class Handle(Remembering):
     def __repr__(self) -> str:
         methods = " + ".join(f"{m.name}(keep={m.keep})" for m in self.methods)
         seen = "" if self.last is None else f", last call {self.last.before} -> {self.last.after} visual tokens"
-        name = "no model" if isinstance(self._model, _Gone) else type(self._model).__name__
-        return f"<vtc {methods} on {name} ({self.adapter.family}){seen}>"
-
-
-class _Gone:
-    """A model that was unpatched: looked up while somebody else holds it."""
-
-    def __init__(self, model: Any) -> None:
-        self.where = weakref.ref(model)
+        return f"<vtc {methods} on {self._installed.name} ({self.adapter.family}){seen}>"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from ..core.stage import Need
 from .forward import Forward
+from .types import Cache
 from .wrapping import Undo
 
 
@@ -26,7 +26,7 @@ class Listener:
     def prompted(self, forward: Forward) -> None:
         """A prompt with images went through the decoder."""
 
-    def step(self, forward: Forward, cache: Any) -> str:
+    def step(self, forward: Forward, cache: Cache | None) -> str:
         """A forward without images reaches the decoder; the name of a statistic to measure in it, or an empty text."""
         return ""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,7 +44,7 @@ class Loose:
         self.prints: deque[Print] = deque(maxlen=KEPT)
         self.told = False
 
-    def note(self, record: EncodeRecord, output: Any) -> None:
+    def note(self, record: EncodeRecord, output: object) -> None:
         """Remember the images of one feature call."""
         features = getattr(output, FEATURES)
         rows = torch.cat(list(features)) if isinstance(features, (list, tuple)) else features
@@ -56,7 +55,7 @@ class Loose:
             self.prints.append(Print(record, number, start, found[start : start + unit.length]))
             start += unit.length
 
-    def record_of(self, output: Any) -> EncodeRecord | None:
+    def record_of(self, output: object) -> EncodeRecord | None:
         """Record of a copy of what a feature method returned; None when its rows are not those of whole images."""
         features = getattr(output, FEATURES, None)
         if features is None:

@@ -8,6 +8,7 @@ by transformers' own functions, with the opened pairs kept, so that sliding wind
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,12 +17,13 @@ from torch import Tensor
 
 from ..core.layout import Packing
 from .cache import dropped, join_valid, logical_columns, past_valid, stored
-from .seams import BlockMask, block_rows, gathered_block_mask, make_mask, max_length
+from .seams import BlockMask, Mask, OneMask, block_rows, gathered_block_mask, make_mask, max_length
+from .types import CacheLayer, DecoderConfig
 
 ROWS = 1 << 22  # entries of a block mask that are spelled out at a time
 
 
-def layer_type(config: Any, index: int) -> str:
+def layer_type(config: DecoderConfig, index: int) -> str:
     """Kind of attention of decoder layer ``index``, as its mask function names it."""
     types = getattr(config, "layer_types", None)
     if types:
@@ -31,7 +33,9 @@ def layer_type(config: Any, index: int) -> str:
     return "chunked_attention" if getattr(config, "attention_chunk_size", None) is not None else "full_attention"
 
 
-def columns_mask(layer: Any, past: Tensor | None, new: Tensor | None, width: int, like: Tensor) -> Tensor | None:
+def columns_mask(
+    layer: CacheLayer | None, past: Tensor | None, new: Tensor | None, width: int, like: Tensor
+) -> Tensor | None:
     """2-D mask in the logical columns of one cache layer for ``width`` new tokens; None when all is real.
 
     Static layers get their full length: causality hides slots not yet written, and no length is read from the device.
@@ -40,7 +44,7 @@ def columns_mask(layer: Any, past: Tensor | None, new: Tensor | None, width: int
     if layer is None:
         return new
     mask: Tensor | None
-    if layer.is_compileable and width == 1:
+    if _counts_on_device(layer, width):
         if past is None:
             return None
         mask = F.pad(past, (0, max_length(layer) - past.shape[1]), value=True)
@@ -49,39 +53,46 @@ def columns_mask(layer: Any, past: Tensor | None, new: Tensor | None, width: int
     return mask if mask is None else F.pad(mask, (dropped(layer), 0), value=False)
 
 
-def stored_valid(layer: Any, width: int) -> Tensor | None:
+def stored_valid(layer: CacheLayer, width: int) -> Tensor | None:
     """Validity of a layer's stored columns; for one-token steps of static layers without asking for its length."""
-    if getattr(layer, "is_compileable", False) and width == 1:
-        return getattr(layer, "valid", None)
-    return past_valid(layer)
+    return getattr(layer, "valid", None) if _counts_on_device(layer, width) else past_valid(layer)
 
 
-def past_seen(layer: Any, mask: Any, width: int) -> Tensor | None:
+def _counts_on_device(layer: Any, width: int) -> bool:
+    """True for one-token steps of static layers, whose length is a tensor; those with a window count in Python."""
+    return getattr(layer, "is_compileable", False) and width == 1 and not getattr(layer, "is_sliding", False)
+
+
+def past_seen(layer: CacheLayer, mask: Mask, width: int) -> Tensor | None:
     """Which stored columns of a layer ``width`` new tokens may see: what is real, and open in the caller's 2-D mask.
 
     The mask counts logically, so it is read at the logical columns of what is stored.
     """
     valid = stored_valid(layer, width)
-    if not isinstance(mask, Tensor) or mask.ndim != 2 or (layer.is_compileable and width == 1):
+    if not isinstance(mask, Tensor) or mask.ndim != 2:
         return valid
-    held, gone = stored(layer), dropped(layer)
-    if mask.shape[1] != held + gone + width:
+    if _counts_on_device(layer, width):
+        # as far as the mask goes, blank slots included: how many are filled is known to the device alone
+        held = min(max_length(layer), mask.shape[1] - dropped(layer))
+    elif mask.shape[1] == stored(layer) + dropped(layer) + width:
+        held = stored(layer)
+    else:
         return valid
-    columns = logical_columns(layer, mask.shape[0], mask.device)
-    seen = mask[:, : held + gone].bool().gather(1, columns)
-    return seen if valid is None else seen & valid.to(seen.device)
+    columns = logical_columns(layer, mask.shape[0], mask.device, held)
+    seen = mask.bool().gather(1, columns)
+    return seen if valid is None else seen & F.pad(valid, (0, held - valid.shape[1]), value=True).to(seen.device)
 
 
 def layer_mask(
-    config: Any,
+    config: DecoderConfig,
     index: int,
     hidden: Tensor,
-    layer: Any,
+    layer: CacheLayer | None,
     past: Tensor | None,
     new: Tensor | None,
     blocks: Tensor | None = None,
     shown: Tensor | None = None,
-) -> Any:
+) -> OneMask:
     """Causal mask of one decoder layer for the tokens in ``hidden`` [B, K, D], in the format of the user's kernel.
 
     ``blocks`` bool [B, K, K] opens further pairs of new columns (images that attend both ways). ``shown`` [B, K] are
@@ -93,17 +104,17 @@ def layer_mask(
     return make_mask(layer_type(config, index), layer, more, config=config, embeds=hidden, mask=mask, positions=shown)
 
 
-def _overlay(blocks: Tensor, start: Any) -> Any:
+def _overlay(blocks: Tensor, start: int) -> Callable:
     width = blocks.shape[-1]
 
-    def opened(batch: Any, head: Any, query: Any, key: Any) -> Any:
+    def opened(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         place = key - start  # negative for what was cached before, beyond the width for blank slots of static caches
         return blocks[batch, query - start, place.clamp(0, width - 1)] & (place >= 0) & (place < width)
 
     return opened
 
 
-def forward_blocks(prepared: Any, past: int, length: int) -> Any:
+def forward_blocks(prepared: Mask, past: int, length: int) -> Any:
     """Pairs of new columns that a prepared mask opens beyond causality: bool [B or 1, L, L], None when there are none.
 
     A dict by layer type gives a dict. What lies behind a query counts only where it may also be seen from there: it is
@@ -118,7 +129,7 @@ def forward_blocks(prepared: Any, past: int, length: int) -> Any:
     return (ahead | ahead.transpose(1, 2) & seen) if bool(ahead.any()) else None
 
 
-def new_columns(mask: Any, past: int, length: int) -> Tensor | None:
+def new_columns(mask: Mask, past: int, length: int) -> Tensor | None:
     """Visible pairs among the new columns of a finished mask (first head): bool [B or 1, L, L]; None: not finished."""
     if isinstance(mask, BlockMask):
         rows = torch.arange(length, device=_device(mask)).expand(mask.shape[0], -1)
@@ -136,7 +147,7 @@ def opened(mask: Tensor) -> Tensor:
     return mask.bool() if not mask.is_floating_point() else mask > torch.finfo(mask.dtype).min / 2
 
 
-def _device(mask: BlockMask) -> Any:
+def _device(mask: BlockMask) -> torch.device:
     return mask.kv_num_blocks.device
 
 
@@ -148,7 +159,7 @@ def take_blocks(blocks: Tensor | None, packing: Packing | None, batch: int) -> T
     return blocks if packing is None else packing.take_mask(blocks[:, None])[:, 0]
 
 
-def padding_of(mask: Any, length: int, past: int) -> Tensor | None:
+def padding_of(mask: Mask, length: int, past: int) -> Tensor | None:
     """Which of the ``length`` new columns are real: bool [B, length] from a 2-D or a finished mask, or None.
 
     In a finished mask a column is real that another one sees, or that sees itself and another one: padding sees nothing
@@ -169,12 +180,12 @@ def padding_of(mask: Any, length: int, past: int) -> Tensor | None:
     return others.any(1) | own & (sees if length > 1 else own)
 
 
-def is_finished(mask: Any) -> bool:
+def is_finished(mask: Mask) -> bool:
     """True for masks no decoder adds to: 4-D ones, and dicts of them by layer type."""
     return isinstance(mask, (dict, BlockMask)) or (isinstance(mask, Tensor) and mask.ndim == 4)
 
 
-def gathered(mask: Any, packing: Packing | None, layer: Any, length: int) -> Any:
+def gathered(mask: OneMask, packing: Packing | None, layer: CacheLayer | None, length: int) -> OneMask:
     """A finished mask of ``length`` new columns for one cache layer, gathered on queries and keys.
 
     Raises
@@ -198,7 +209,9 @@ def gathered(mask: Any, packing: Packing | None, layer: Any, length: int) -> Any
     return _gather(mask.expand(batch, -1, -1, -1), queries, keys)
 
 
-def _places(packing: Packing | None, layer: Any, batch: int, length: int, device: Any) -> tuple[Tensor, Tensor]:
+def _places(
+    packing: Packing | None, layer: CacheLayer | None, batch: int, length: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """Rows and columns of the given mask that each query and each key of a layer stand for; -1: padding or blank."""
     if packing is None:
         queries = torch.arange(length, device=device).expand(batch, -1)

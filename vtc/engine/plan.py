@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ..core.stage import Decoder, Encoder, Feedback, ModelFacts, Need, Projector, Stage
 from ..methods.base import Method
@@ -70,9 +69,9 @@ class Plan:
         return list(dict.fromkeys(n for s in self.stages for n in s.needs if n.tower == tower))
 
     @property
-    def outline(self) -> Any:
+    def outline(self) -> tuple:
         """Places and needs: what was hooked for one plan serves another with the same outline."""
-        return [(s.at, s.needs, s.unpooled) for s in self.stages], self.feedback and self.feedback.layers
+        return tuple((s.at, s.needs, s.unpooled) for s in self.stages), self.feedback and self.feedback.layers
 
     @property
     def renumbers(self) -> bool:

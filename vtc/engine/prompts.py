@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -86,7 +84,7 @@ def end_of_prompt(forward: Forward, placeholders: int) -> Tensor:
     return last
 
 
-def _asked(request: Any, length: int) -> Any:
+def _asked(request: int | Tensor | None, length: int) -> int | Tensor | None:
     """First column whose logits are asked for; None: nothing is said."""
     if isinstance(request, Tensor) and request.ndim == 1 and request.numel():
         return torch.where(request < 0, request + length, request).min()
@@ -95,7 +93,7 @@ def _asked(request: Any, length: int) -> Any:
     return None
 
 
-def _supervised(labels: Tensor | None, length: int) -> Any:
+def _supervised(labels: Tensor | None, length: int) -> Tensor | None:
     """Column before the first label of every row; None without labels."""
     if labels is None or labels.shape[1] != length:
         return None

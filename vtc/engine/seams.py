@@ -8,8 +8,8 @@ looked for before a model is hooked stands in :mod:`vtc.engine.checks`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +24,20 @@ from transformers.masking_utils import (
 )
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from .types import CacheLayer, Called
+
+OneMask: TypeAlias = Tensor | BlockMask | None
+"""Nothing, columns [B, L], or a finished mask."""
+Mask: TypeAlias = OneMask | dict[str, OneMask]
+"""A finished mask may differ by type of layer."""
+
 NAMES: dict[str, tuple[str, ...]] = {
     "ids": ("input_ids",),
     "embeds": ("inputs_embeds",),
     "mask": ("attention_mask",),
     "positions": ("position_ids",),
     "cache": ("cache", "past_key_values"),
+    "use_cache": ("use_cache",),
     "rotary": ("position_embeddings",),
     "logits": ("logits_to_keep",),
     "labels": ("labels",),
@@ -116,7 +124,7 @@ class Arguments:
     def __getitem__(self, meaning: str) -> Any:
         return find(meaning, self.kwargs)
 
-    def __setitem__(self, meaning: str, value: Any) -> None:
+    def __setitem__(self, meaning: str, value: object) -> None:
         known = NAMES[meaning]
         given = next((name for name in known if name in self.kwargs), None)
         taken = next((name for name in known if name in self.taken), None)
@@ -146,7 +154,7 @@ class Arguments:
         else:
             self.kwargs[self.taken[0]] = value
 
-    def call(self) -> tuple[tuple, dict[str, Any]]:
+    def call(self) -> Called:
         """Arguments as a module is called with them."""
         if not self.taken or not self.positional:
             return self.rest, self.kwargs
@@ -154,22 +162,22 @@ class Arguments:
         return (kwargs.pop(self.taken[0]), *self.rest), kwargs
 
 
-def max_length(layer: Any) -> int:
+def max_length(layer: CacheLayer) -> int:
     """Slots of a static cache layer; the method that tells them has had two names."""
-    read = getattr(layer, "get_max_length", None) or layer.get_max_cache_shape
+    read = getattr(layer, "get_max_length", None) or getattr(layer, "get_max_cache_shape")  # noqa: B009 - of old layers
     return int(read())
 
 
-def make_mask(kind: str, layer: Any, opened: Callable | None = None, **given: Any) -> Any:
+def make_mask(kind: str, layer: CacheLayer | None, opened: Callable | None = None, **given: object) -> OneMask:
     """Mask of one kind of attention for the tokens in front of one cache layer, by transformers' own function."""
     maker = MAKERS[kind]
     name = name_of("cache", maker) or NAMES["cache"][0]
-    cache = None if layer is None else Cache(layers=[layer])
+    cache = None if layer is None else Cache(layers=[cast(Any, layer)])
     named = {NAMES[k][0] if k in NAMES else k: v for k, v in given.items()}
     return maker(**{name: cache}, **named, or_mask_function=opened)
 
 
-def tower_mask(config: Any, hidden: Tensor, valid: Tensor) -> Any:
+def tower_mask(config: object, hidden: Tensor, valid: Tensor) -> OneMask:
     """Mask of a vision block whose padding is ``valid`` [B, K]."""
     return create_bidirectional_mask(config=config, inputs_embeds=hidden, attention_mask=valid)
 
@@ -211,6 +219,6 @@ def eagerly(function: Callable, *args: Any, **kwargs: Any) -> Any:
     return function(*args, **kwargs)
 
 
-def kernels() -> Any:
+def kernels() -> MutableMapping[str, Callable]:
     """Table of attention kernels by name."""
     return ALL_ATTENTION_FUNCTIONS

@@ -6,7 +6,6 @@ with fewer columns; each later layer whose columns differ is *served*. Decode st
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import torch
@@ -27,8 +26,10 @@ from .masks import (
     past_seen,
     take_blocks,
 )
-from .seams import NAMES, Arguments, packed_samples
+from .rotary import kinds, rotate, shift_positions
+from .seams import NAMES, Arguments, OneMask, packed_samples
 from .site import Site
+from .types import Cache, Called
 
 
 class SideInputs:
@@ -46,7 +47,7 @@ class SideInputs:
         self.site, self.forward, self.given = site, forward, given
         self.config: Any = site.decoder.config
         self.mask = given["mask"]
-        self.blocks: Any = None
+        self.blocks: Tensor | dict[str, Tensor | None] | None = None
         self.rotary_positions: Tensor | None = None
         self.memo: dict[Any, Any] = {}
 
@@ -64,7 +65,8 @@ class SideInputs:
         first = kv.first_layer(cache)
         past = self.forward.past = Past(cache, 0 if first is None else kv.stored(first))
         self._note_valid(past, length)
-        real = self._real(length, past.held)
+        # the caller's columns are logical; masks that transformers has made count what the cache holds
+        real = self._real(length, past.held + (kv.dropped(first) if self._is_finished() else 0))
         real = full(batch, length, rows.device) if real is None else real.to(rows.device).expand(batch, -1)
         self.forward.layout = TokenLayout(real, self.forward.images.columns(real))
         self.layout.positions = self._positions()
@@ -107,13 +109,21 @@ class SideInputs:
     def _samples(self) -> Tensor | None:
         """Samples of packed rows, where transformers would have told them apart by position ids that start again."""
         given = self.given["positions"]
-        if given is None or self.mask is not None or self.forward.past.cache is not None:
+        if given is None or self.mask is not None or self.forward.past.cache is not None or self._makes_cache():
             return None
         if given.ndim == 3:
             if given.shape[0] != 4:
                 return None
             given = given[0]
         return packed_samples(given.expand(self.layout.batch, -1))
+
+    def _makes_cache(self) -> bool:
+        """True where the decoder makes a cache of its own; with one, position ids tell no samples apart."""
+        asked = self.given["use_cache"]
+        asked = getattr(self.config, "use_cache", False) if asked is None else asked
+        decoder = self.site.decoder
+        checkpoints = getattr(decoder, "gradient_checkpointing", False) and decoder.training and torch.is_grad_enabled()
+        return bool(asked) and not checkpoints
 
     def _note_blocks(self) -> None:
         if self.site.adapter.prepared_masks and is_finished(self.mask) and not self.forward.finished:
@@ -131,7 +141,7 @@ class SideInputs:
         layout = self.layout
         layout.whole(padded=not self._is_finished() and not bool(layout.real.all()))
         self.given["embeds"] = rows
-        self._put_added(None)
+        self._put_added()
         if kv.is_shrunk(self.forward.past.cache):
             self._put_mask()
             self._shift_positions()
@@ -147,7 +157,7 @@ class SideInputs:
                 self.given.kwargs[name] = packing.take(self.given.kwargs[name])
         self._put_positions()
         self._put_mask()
-        self._put_added(keep)
+        self._put_added()
 
     def _is_finished(self) -> bool:
         return self.forward.finished and is_finished(self.mask)
@@ -176,7 +186,7 @@ class SideInputs:
                 self.given["mask"] = self.layer_mask(0, rows)
             return
         first = kv.first_layer(cache)
-        past = None if first is None else self.forward.past.valid.get(kv.index_of(cache, first))
+        past = None if first is None or cache is None else self.forward.past.valid.get(kv.index_of(cache, first))
         mask = columns_mask(first, past, now.valid, now.width, rows)
         if self.layout.samples is not None:
             mask = None  # the ids tell the samples apart, and only without a mask does anybody look at them
@@ -184,7 +194,7 @@ class SideInputs:
             mask = full(self.layout.batch, now.width, rows.device)
         self.given["mask"] = mask
 
-    def _put_added(self, keep: Tensor | None) -> None:
+    def _put_added(self) -> None:
         """Let the model add the rows that are left, or add them ourselves when tokens are dropped in between."""
         added = self.forward.added
         if added is None:
@@ -192,13 +202,13 @@ class SideInputs:
         if self.site.adds_rows(self.forward.plan):
             self.given.pop("added_columns"), self.given.pop("added_rows")
             return
-        left = added if keep is None else added.kept(keep, self.layout)
+        left = added.kept(self.layout)
         self.given["added_columns"], self.given["added_rows"] = left.columns, left.levels
 
     def _shift_positions(self) -> None:
         shift_positions(self.given, self.forward.past.cache, self.given["embeds"])
 
-    def adopt(self, cache: Any) -> None:
+    def adopt(self, cache: Cache | None) -> None:
         """Take over the cache that the decoder has made itself; whether it makes one is its own affair."""
         if self.forward.past.cache is None and cache is not None:
             self.forward.past.cache = cache
@@ -219,7 +229,7 @@ class SideInputs:
         if isinstance(layer, kv.Shrunk):
             layer.helped = True
 
-    def layer_mask(self, index: int, hidden: Tensor) -> Any:
+    def layer_mask(self, index: int, hidden: Tensor) -> OneMask:
         """Mask of layer ``index`` in the segment at work, in the format of the user's kernel."""
         layout, past, segment = self.layout, self.forward.past, self.layout.now
         layer, kind = kv.layer_at(past.cache, index), layer_type(self.config, index)
@@ -266,7 +276,7 @@ class SideInputs:
             self.rotary_positions = entrance
 
 
-def true_positions(handle: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+def true_positions(handle: object, args: tuple, kwargs: dict[str, Any]) -> Called | None:
     """Arguments of a rotary embedding with the true positions of gathered columns; None: as they are."""
     forward = current(handle)
     side = None if forward is None else forward.notes.get(SideInputs)
@@ -276,27 +286,3 @@ def true_positions(handle: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     if name in kwargs:
         return args, {**kwargs, name: side.rotary_positions}
     return (args[0], side.rotary_positions, *args[2:]), kwargs
-
-
-def kinds(config: Any) -> dict[str, int]:
-    """First layer of every type of attention."""
-    return {layer_type(config, i): i for i in reversed(range(config.num_hidden_layers))}
-
-
-def rotate(decoder: Any, index: int, hidden: Tensor, positions: Tensor) -> tuple[Tensor, ...]:
-    """Cosines and sines for layer ``index``; some decoders have one rotary embedding per type of layer."""
-    rotary = decoder.rotary_emb
-    if "layer_type" in inspect.signature(rotary.forward).parameters:
-        return rotary(hidden, positions, layer_type(decoder.config, index))
-    return rotary(hidden, positions)
-
-
-def shift_positions(given: Arguments, cache: Any, like: Tensor) -> None:
-    """Reduce 1-D positions by what the cache's first layer has closed up."""
-    shift, positions = kv.shift_of(cache), given["positions"]
-    if shift is None or (positions is not None and positions.ndim == 3):
-        return
-    if positions is None:
-        start = kv.first_layer(cache).get_seq_length()
-        positions = torch.arange(like.shape[1], device=like.device)[None] + start
-    given["positions"] = positions - shift.to(positions.device)[:, None]

@@ -6,17 +6,16 @@ device for a step of one token, so that a step stays as asynchronous as it is un
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from ..core.tokens import TokenLayout, full
 from . import cache as kv
 from .forward import Forward, Past
 from .masks import columns_mask, gathered, is_finished, layer_mask, layer_type, padding_of, past_seen
-from .seams import Arguments
-from .side_inputs import kinds, rotate, shift_positions
+from .rotary import kinds, rotate, shift_positions
+from .seams import Arguments, Mask, OneMask
 from .site import Site
+from .types import Cache, CacheLayer, DecoderConfig
 
 
 def continue_on(site: Site, forward: Forward | None, given: Arguments) -> None:
@@ -26,19 +25,21 @@ def continue_on(site: Site, forward: Forward | None, given: Arguments) -> None:
     cache = given["cache"]
     first = kv.first_layer(cache)
     new: Tensor | None = None
-    if length > 1:  # a one-token step is real; asking the device would stop it
-        asked = given["mask"] if forward is None or forward.prompt.mask is None else forward.prompt.mask
-        new = padding_of(asked, length, kv.stored(first))
-        new = None if new is None or bool(new.all()) else new.to(rows.device)
     finished = forward is not None and forward.finished
+    # the caller's 2-D mask says more than what a base model has made of it
+    asked = given["mask"] if forward is None or forward.prompt.mask is None else forward.prompt.mask
+    if length > 1:  # a one-token step is real; asking the device would stop it
+        # the caller's columns are logical; masks that transformers has made count what the cache holds
+        new = padding_of(asked, length, kv.stored(first) + (kv.dropped(first) if finished else 0))
+        new = None if new is None or bool(new.all()) else new.to(rows.device)
     if forward is not None:
-        _note(forward, cache, new, given["mask"], full(batch, length, rows.device))
-    given["mask"] = _mask(site.decoder.config, given["mask"], cache, new, rows, finished)
+        _note(forward, cache, new, asked, full(batch, length, rows.device))
+    given["mask"] = _mask(site.decoder.config, given["mask"], asked, cache, new, rows, finished)
     shift_positions(given, cache, rows)
-    kv.help_layers(cache, first)
+    kv.help_layers(cache, first, asked)
 
 
-def _note(forward: Forward, cache: Any, new: Tensor | None, mask: Any, every: Tensor) -> None:
+def _note(forward: Forward, cache: Cache, new: Tensor | None, mask: Mask, every: Tensor) -> None:
     forward.past = Past(cache)
     for i, layer in enumerate(cache.layers if new is not None else ()):  # nothing is written down for a plain step
         if kv.is_token_layer(layer):
@@ -47,7 +48,9 @@ def _note(forward: Forward, cache: Any, new: Tensor | None, mask: Any, every: Te
     forward.layout.whole(padded=new is not None)
 
 
-def _mask(config: Any, given: Any, cache: Any, new: Tensor | None, rows: Tensor, finished: bool) -> Any:
+def _mask(
+    config: DecoderConfig, given: Mask, asked: Mask, cache: Cache, new: Tensor | None, rows: Tensor, finished: bool
+) -> Mask:
     """Mask the decoder is handed: of its first layer, or of the first layer of every kind."""
     first, width = kv.first_layer(cache), rows.shape[1]
     if not isinstance(first, kv.Shrunk):
@@ -56,13 +59,20 @@ def _mask(config: Any, given: Any, cache: Any, new: Tensor | None, rows: Tensor,
         return gathered(given, None, first, width)
     if isinstance(given, dict) and rows.is_floating_point():
         first_of = {kind: (i, kv.layer_at(cache, i)) for kind, i in kinds(config).items()}
-        return {kind: _step_mask(config, i, rows, x, new, given, finished) for kind, (i, x) in first_of.items()}
-    return columns_mask(first, past_seen(first, given, width), new, width, rows)
+        seen = given if finished else asked
+        return {kind: _step_mask(config, i, rows, x, new, seen, finished) for kind, (i, x) in first_of.items()}
+    return columns_mask(first, past_seen(first, asked, width), new, width, rows)
 
 
 def _step_mask(
-    config: Any, index: int, rows: Tensor, layer: Any, new: Tensor | None, given: Any, finished: bool
-) -> Any:
+    config: DecoderConfig,
+    index: int,
+    rows: Tensor,
+    layer: CacheLayer | None,
+    new: Tensor | None,
+    given: Mask,
+    finished: bool,
+) -> OneMask:
     if finished and is_finished(given):
         mask = given.get(layer_type(config, index)) if isinstance(given, dict) else given
         return gathered(mask, None, layer, rows.shape[1])
@@ -87,8 +97,7 @@ def serve_step(site: Site, forward: Forward | None, index: int, given: Arguments
     if key not in memo:
         new = None if forward is None or forward.layout is None else forward.layout.now.valid
         finished = forward is not None and forward.finished
-        asked = None if forward is None else forward.prompt.mask
-        memo[key] = _step_mask(config, index, hidden, layer, new, asked, finished)
+        memo[key] = _step_mask(config, index, hidden, layer, new, layer.asked, finished)
     given["mask"] = memo[key]
     layer.helped = True
     return True

@@ -20,9 +20,11 @@ from .clock import Clock
 from .decide import Deciding
 from .forward import Forward, Images
 from .measure.tap import active
+from .patch import Patch
 from .plan import Plan
 from .seams import Arguments, eagerly, tower_mask
 from .site import Site
+from .types import Called
 from .wrapping import Undo
 
 
@@ -53,7 +55,7 @@ class TowerRun:
             raise RuntimeError("No patch of this pass was dropped.")
         return self.packing
 
-    def once(self, kind: str, source: Any, make: Callable[[], Any]) -> Any:
+    def once(self, kind: str, source: object, make: Callable[[], Any]) -> Any:
         """Adapt a side input the first time it is seen."""
         key = (kind, id(source))
         if key not in self.memo:
@@ -82,7 +84,7 @@ def tower_runs(run: TowerRun) -> Iterator[None]:
 class TowerSpan:
     """Hooks for the encoder stages of one tower."""
 
-    def __init__(self, handle: Any, site: Site, plan: Plan, modality: str) -> None:
+    def __init__(self, handle: Patch, site: Site, plan: Plan, modality: str) -> None:
         self.handle, self.site, self.modality = handle, site, modality
         self.cuts = sorted(plan.tower)
 
@@ -111,7 +113,7 @@ class TowerSpan:
         run = tower_run()
         return run if run is not None and run.call.modality == self.modality else None
 
-    def enter(self, index: int, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def enter(self, index: int, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Called | None:
         """Cut before a block, or give it the side inputs of the patches that are left."""
         run = self.running()
         if run is None:
@@ -197,13 +199,13 @@ class TowerSpan:
         if given["longest"] is not None:
             given["longest"] = longest
 
-    def scatter(self, module: nn.Module, args: tuple, output: Any) -> Any:
+    def scatter(self, module: nn.Module, args: tuple, output: Tensor | tuple) -> object:
         """Put the rows back where they were; dropped patches are 0 and feed nothing that is used."""
         if torch.compiler.is_compiling():
             return eagerly(self._scatter, output)
         return self._scatter(output)
 
-    def _scatter(self, output: Any) -> Any:
+    def _scatter(self, output: Tensor | tuple) -> object:
         run = self.running()
         if run is None or run.alive is None:
             return None
@@ -219,7 +221,7 @@ class Block:
     def __init__(self, span: TowerSpan, index: int) -> None:
         self.span, self.index = span, index
 
-    def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Called | None:
         """Enter the block; a compiled one breaks its graph here."""
         if torch.compiler.is_compiling():
             return eagerly(self.span.enter, self.index, module, args, kwargs)

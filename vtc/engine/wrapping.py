@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from torch import nn
+
 
 class Wrapped:
     """An instance attribute that answers for a method of ``owner`` while a patch lasts.
@@ -22,11 +24,11 @@ class Wrapped:
         ``body(wrapped, args, kwargs)`` runs in its place; ``wrapped.original`` is what it stands for.
     """
 
-    def __init__(self, owner: Any, name: str, body: Callable[[Wrapped, tuple, dict[str, Any]], Any]) -> None:
+    def __init__(self, owner: nn.Module, name: str, body: Callable[[Wrapped, tuple, dict[str, Any]], Any]) -> None:
         self.owner, self.name = owner, name
         self.body: Callable[[Wrapped, tuple, dict[str, Any]], Any] | None = body
         self.own = name in owner.__dict__
-        self.before = owner.__dict__.get(name)
+        self.before: Any = owner.__dict__.get(name)
         owner.__dict__[name] = self
 
     @property
@@ -36,7 +38,7 @@ class Wrapped:
             return self.before
         return getattr(type(self.owner), self.name).__get__(self.owner)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> object:
         """Run the body, or the method itself after :meth:`remove`."""
         if self.body is None:
             return self.original(*args, **kwargs)
@@ -72,7 +74,7 @@ class Undo:
     def __init__(self) -> None:
         self.steps: list[Callable[[], Any]] = []
 
-    def wrap(self, owner: Any, name: str, body: Callable) -> None:
+    def wrap(self, owner: nn.Module, name: str, body: Callable) -> None:
         """Wrap a method."""
         self.steps.append(Wrapped(owner, name, body).remove)
 

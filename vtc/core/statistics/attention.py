@@ -73,13 +73,14 @@ class AttentionCall:
 
 def measure(call: AttentionCall, **wanted: Any) -> AttentionStats:
     """Call :func:`vtc.kernels.attention_stats` on what the module was given; ``wanted`` are its other arguments."""
-    bounds = None
+    bounds, longest = None, None
     if call.segments is not None:
         bounds = torch.tensor([0, *accumulate(call.segments)], dtype=torch.int32, device=call.q.device)
-        wanted["max_seqlen"] = max(call.segments, default=0)
+        longest = max(call.segments, default=0)
     return attention_stats(
-        call.q, call.k, scale=call.scaling, softcap=call.softcap or None, cu_seqlens=bounds, **call.masks(), **wanted
-    )
+        call.q, call.k, scale=call.scaling, softcap=call.softcap or None, cu_seqlens=bounds, max_seqlen=longest,
+        **call.masks(), **wanted,
+    )  # fmt: skip
 
 
 def visible(call: AttentionCall, rows: Tensor) -> Tensor | None:

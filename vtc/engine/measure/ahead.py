@@ -8,14 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from .. import cache as kv
+from ..forward import Forward
 from ..seams import Arguments
+from ..types import Cache
 from .tap import MeasuredAhead, collecting
 
 
 class Untouched:
     """Reads like the cache behind it, and hands out what an update would return without storing anything."""
 
-    def __init__(self, cache: Any) -> None:
+    def __init__(self, cache: Cache) -> None:
         self._cache = cache
 
     def __getattr__(self, name: str) -> Any:
@@ -37,7 +39,7 @@ class Untouched:
         return torch.cat([old_keys, keys], 2), torch.cat([old_values, values], 2)
 
 
-def measure_ahead(layer: nn.Module, given: Arguments, context: Any) -> dict[Any, list[Tensor]]:
+def measure_ahead(layer: nn.Module, given: Arguments, context: Forward) -> dict[Any, list[Tensor]]:
     """Measure the tapped attention of ``layer`` on its inputs; its own norms, projections and rotary code run.
 
     The kernel, the output projection and the feed-forward part do not, and the cache stays as it is.

@@ -41,7 +41,7 @@ def end_of_keys(forward: Forward, index: int, keys: int) -> int:
     return min(keys, stored(layer)) if getattr(layer, "is_compileable", False) else keys
 
 
-def query_columns(forward: Forward, option: Any) -> tuple[Tensor, Tensor]:
+def query_columns(forward: Forward, option: object) -> tuple[Tensor, Tensor]:
     """Physical columns [B, R] of the query rows and which of them count [B, R].
 
     ``"last"``: the last prompt token. ``"text"``: all tokens after the last visual one, up to the same; ``"inner"``:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ...core.stage import Need
 from ...core.statistics import AttentionCall
-from ..seams import BlockMask, block_rows, eagerly, find, kernels
+from ..seams import BlockMask, Mask, block_rows, eagerly, find, kernels
 from ..wrapping import Wrapped
 
 PREFIX = "vtc_tap|"
@@ -81,7 +81,7 @@ def active() -> Collector | None:
 class ConfigView:
     """Reads and writes like the config behind it, but names the tapped kernel while somebody collects."""
 
-    def __init__(self, config: Any, tap: AttentionTap) -> None:
+    def __init__(self, config: object, tap: AttentionTap) -> None:
         self.__dict__.update(vtc_inner=config, vtc_tap=tap)
 
     def __getattr__(self, name: str) -> Any:
@@ -90,7 +90,7 @@ class ConfigView:
             raise AttributeError(name)
         return getattr(inner, name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         setattr(self.__dict__["vtc_inner"], name, value)
 
     @property
@@ -129,7 +129,7 @@ def _gone(tap: int) -> None:
 
 
 def _tapped(
-    base: str, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
+    base: str, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Mask, **kwargs: Any
 ) -> Any:
     collector = _ACTIVE.get()
     with nobody_collects():  # flash code reads module.config again: it must find the user's choice
@@ -183,11 +183,11 @@ class AttentionTap:
                 del self.module.__dict__["config"]
         _gone(id(self))
 
-    def _set(self, config: Any) -> None:
+    def _set(self, config: object) -> None:
         self.module.__dict__["config"] = config
 
     @torch.no_grad()
-    def measure(self, query: Tensor, key: Tensor, mask: Any, kwargs: dict[str, Any], collector: Collector) -> None:
+    def measure(self, query: Tensor, key: Tensor, mask: Mask, kwargs: dict[str, Any], collector: Collector) -> None:
         """Run the measures on one kernel call and append the results."""
         call = describe(self.module, query, key, mask, kwargs)
         for need, fn in (self.ahead if collector.ahead else self.measures).items():
@@ -201,7 +201,7 @@ def finite(call: AttentionCall) -> bool:
     return bool(torch.isfinite(call.q).all() & torch.isfinite(call.k).all())
 
 
-def _uncompiled(seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> Any:
+def _uncompiled(seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> object:
     """Attention under ``torch.compile``: a prompt must be seen by the tap, so its graph breaks; a step need not."""
     if not torch.compiler.is_compiling():
         return seat.original(*args, **kwargs)
@@ -211,7 +211,7 @@ def _uncompiled(seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> Any:
     return eagerly(seat.original, *args, **kwargs)
 
 
-def describe(module: nn.Module, query: Tensor, key: Tensor, mask: Any, kwargs: Mapping[str, Any]) -> AttentionCall:
+def describe(module: nn.Module, query: Tensor, key: Tensor, mask: Mask, kwargs: Mapping[str, Any]) -> AttentionCall:
     """Put what a kernel was called with into an :class:`AttentionCall`.
 
     Raises
@@ -223,9 +223,12 @@ def describe(module: nn.Module, query: Tensor, key: Tensor, mask: Any, kwargs: M
     causal = find("is_causal", kwargs)
     causal = getattr(module, "is_causal", True) if causal is None else causal
     bounds = find("flash_bounds", kwargs)
+    rows: Tensor | Callable[[Tensor], Tensor] | None
     if isinstance(mask, BlockMask):
-        mask = partial(block_rows, mask, keys=key.shape[2])
-    elif mask is not None and not isinstance(mask, Tensor):
+        rows = partial(block_rows, mask, keys=key.shape[2])
+    elif mask is None or isinstance(mask, Tensor):
+        rows = mask
+    else:
         raise ValueError(
             f"The attention of {type(module).__name__} is masked by a {type(mask).__name__}, which cannot be read. "
             "Load the model with attn_implementation='sdpa', or choose a method that reads no attention."
@@ -236,7 +239,7 @@ def describe(module: nn.Module, query: Tensor, key: Tensor, mask: Any, kwargs: M
         q=query,
         k=key,
         scaling=query.shape[-1] ** -0.5 if scaling is None else float(scaling),
-        mask=mask,
+        mask=rows,
         causal=bool(causal) and query.shape[2] > 1,
         window=find("window", kwargs),
         softcap=find("softcap", kwargs),

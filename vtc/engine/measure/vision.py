@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vtc.adapters import Adapter
+from vtc.adapters import Adapter, FeatureCall
 
 from ...core.stage import Need
 from ...core.statistics import AttentionCall, Context
@@ -60,7 +60,7 @@ def wanted(adapter: Adapter, model: nn.Module, needs: list[Need]) -> dict[nn.Mod
 
 
 @torch.no_grad()
-def of_pixels(adapter: Adapter, model: nn.Module, call: Any, need: Need, processor: Any) -> Tensor:
+def of_pixels(adapter: Adapter, model: nn.Module, call: FeatureCall, need: Need, processor: object) -> Tensor:
     """Compute one statistic of the pixels behind the patches of each crop or frame.
 
     Raises

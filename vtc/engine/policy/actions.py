@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,10 +20,11 @@ from ..forward import Forward
 from ..listener import Listener
 from ..measure.context import end_of_keys
 from ..measure.tap import Collector
+from ..types import Cache
 from ..wrapping import Undo
 from .calls import wrap_calls
 from .expert import watch_expert
-from .memory import State
+from .memory import Remembers, State
 
 if TYPE_CHECKING:
     from ..site import Site
@@ -55,7 +56,7 @@ class Tally:
     active: Tensor | None = None
     """Rows whose generation still runs: bool [B], None: all."""
 
-    def follows(self, cache: Any) -> bool:
+    def follows(self, cache: object) -> bool:
         """True when ``cache`` is the one this call's prompt has filled."""
         return cache is not None and self.cache is not None and self.cache() is cache
 
@@ -92,7 +93,7 @@ class Tally:
             self.feedback.take(state.rows.setdefault(row, {}), means[row, :size].clone())
 
 
-def stop_ids(given: Any) -> tuple[int, ...]:
+def stop_ids(given: int | Iterable[int] | None) -> tuple[int, ...]:
     """End-of-sequence ids as a tuple."""
     if given is None:
         return ()
@@ -104,14 +105,13 @@ class Actions(Listener):
 
     Parameters
     ----------
-    handle : object
-        Has ``state``, the memory the next call reads and writes.
+    handle : Remembers
     site : Site
     feedback : Feedback
         What the method wants to hear.
     """
 
-    def __init__(self, handle: Any, site: Site, feedback: Feedback) -> None:
+    def __init__(self, handle: Remembers, site: Site, feedback: Feedback) -> None:
         self.handle, self.site, self.feedback = handle, site, feedback
         self.kind = site.facts.actions
 
@@ -196,7 +196,7 @@ class Actions(Listener):
         tally.cache = None if cache is None else weakref.ref(cache)
         self.handle.state.pending = tally
 
-    def step(self, forward: Forward, cache: Any) -> str:
+    def step(self, forward: Forward, cache: Cache | None) -> str:
         """Begin to measure a decode step of a policy call; anything longer ends the call instead."""
         state: State = self.handle.state
         if self.kind != "generated" or state.pending is None or not state.pending.follows(cache):

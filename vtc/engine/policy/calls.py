@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..patch import Patch
 from ..seams import NAMES
+from ..site import Site
 from ..wrapping import Undo, Wrapped
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ class PolicyCall:
     def __init__(self, actions: Actions) -> None:
         self.actions = actions
 
-    def __call__(self, seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def __call__(self, seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> object:
         """Run the method as a policy call."""
         from .actions import stop_ids
 
@@ -76,13 +78,19 @@ def _check_generation(setting: Callable[[str], Any], device: torch.device) -> No
         )
 
 
-class EmbeddedPrompt:
-    """Embeds a prompt outside of any forward of the base model: what was encoded travels on the embeddings."""
+class EmbeddedPrompts:
+    """Prompts that a model embeds outside of any forward of its base: what was encoded travels on the embeddings."""
 
-    def __init__(self, handle: Any) -> None:
-        self.handle = handle
+    def __init__(self, handle: Patch, site: Site) -> None:
+        self.handle, self.site = handle, site
 
-    def __call__(self, seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def install(self, undo: Undo) -> None:
+        """Wrap the method that embeds, if the model has one."""
+        if self.site.adapter.embeds_prompt is not None:
+            path, name = self.site.adapter.embeds_prompt
+            undo.wrap(self.site.model.get_submodule(path), name, self.embed)
+
+    def embed(self, seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> object:
         """Run the method that embeds, and leave ``(records, columns)`` on what it returns."""
         handle = self.handle
         if handle.off or torch.compiler.is_compiling():
@@ -90,8 +98,8 @@ class EmbeddedPrompt:
         with handle.call(torch.device("cpu"), seat) as forward:
             embeds = seat.original(*args, **kwargs)
         inputs = inspect.signature(seat.original).bind(*args, **kwargs).arguments
-        records = [handle.adapter.scattered(record, inputs) for record in forward.images.records]
+        records = [self.site.adapter.scattered(record, inputs) for record in forward.images.records]
         ids = inputs[NAMES["ids"][0]]
-        columns = {modality: ids == token for modality, token in handle.site.token_ids.items()}
+        columns = {modality: ids == token for modality, token in self.site.token_ids.items()}
         setattr(embeds, PROMPT, (records, columns))
         return embeds

@@ -14,6 +14,7 @@ from .. import cache as kv
 from ..forward import current
 from ..measure.tap import AttentionTap, Collector, collecting
 from ..seams import Arguments
+from ..types import CacheLayer, Called
 from ..wrapping import Undo, Wrapped
 
 if TYPE_CHECKING:
@@ -21,16 +22,22 @@ if TYPE_CHECKING:
     from .actions import Actions
 
 
-def serve_expert(site: Site, undo: Undo) -> None:
-    """Hook the expert's layers, if the model has one.
+class Expert:
+    """Serves the expert's layers, if the model has one.
 
     The model builds one mask for all layers, as wide as the first layer of the prefix cache and the suffix. Layers
     whose prefix is shorter get the columns that are left: every suffix row sees all of the prefix, and what rows see of
     the suffix is kept.
     """
-    expert = site.adapter.expert(site.model)
-    for index, layer in enumerate(() if expert is None else expert.layers):
-        undo.add(layer.register_forward_pre_hook(ServedLayer(index), with_kwargs=True))
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+
+    def install(self, undo: Undo) -> None:
+        """Hook its layers."""
+        expert = self.site.adapter.expert(self.site.model)
+        for index, layer in enumerate(() if expert is None else expert.layers):
+            undo.add(layer.register_forward_pre_hook(ServedLayer(index), with_kwargs=True))
 
 
 class ServedLayer:
@@ -39,7 +46,7 @@ class ServedLayer:
     def __init__(self, index: int) -> None:
         self.index = index
 
-    def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Called | None:
         """Give the layer the mask of the prefix that its cache layer holds."""
         given = Arguments(module, args, kwargs)
         layer = kv.layer_at(given["cache"], self.index)
@@ -51,7 +58,7 @@ class ServedLayer:
         return given.call()
 
 
-def prefix_mask(mask: Tensor, layer: Any, width: int) -> Tensor:
+def prefix_mask(mask: Tensor, layer: CacheLayer, width: int) -> Tensor:
     """Mask of ``width`` suffix rows for a prefix that lost columns: the columns left, then the suffix as it was.
 
     Parameters
@@ -113,7 +120,7 @@ class ExpertRun:
     def __init__(self, actions: Actions) -> None:
         self.actions = actions
 
-    def __call__(self, seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def __call__(self, seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> object:
         """Run the expert and collect."""
         handle = self.actions.handle
         forward, tally = current(handle), handle.state.pending

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
 from ..context import settings, settings_of
+from ..patch import Patch
 
 if TYPE_CHECKING:
     from ..record import CallRecord
@@ -105,6 +106,17 @@ class State:
 def _warn(what: str) -> None:
     remedy = "Call handle.reset() at every episode start, handle.reset(mask) for single environments."
     warnings.warn(f"{what} {remedy}", UserWarning, stacklevel=2)
+
+
+class Remembers(Patch, Protocol):
+    """A handle, as policies see it."""
+
+    @property
+    def state(self) -> State:
+        """Memory the next call reads and writes."""
+
+    def policy_call(self, stops: Sequence[int] = ()) -> AbstractContextManager[None]:
+        """Everything inside is one policy call."""
 
 
 class Remembering:
@@ -203,7 +215,7 @@ class Remembering:
         return self.state.rows.setdefault(row, {})
 
 
-def _checked(state: Any) -> State:
+def _checked(state: object) -> State:
     if not isinstance(state, State):
         raise TypeError(f"{type(state).__name__} is no memory of a handle; pass what handle.save_state() returned.")
     return state

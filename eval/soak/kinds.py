@@ -1,0 +1,211 @@
+"""Kinds of calls: each runs once on a patched model and gives the answers it got beside those it should have got."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import copy
+import pickle
+import queue
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from transformers.generation.streamers import BaseStreamer
+
+import vtc
+from vtc.engine.gate import BusyError
+
+from .world import Answer, World
+
+Pairs = Iterator[tuple[Answer, list[Answer]]]
+"""An answer, and those of which it must be one."""
+Kind = Callable[[World, Any, str, random.Random], Pairs]
+
+IMAGES = ("one image", "another image")
+KEEP, WEAKER = 0.5, 0.75
+
+
+def plain_call(world: World, handle: Any, method: str, rng: random.Random) -> Pairs:
+    """Any prompt, in any mode of generation."""
+    prompt = rng.choice(list(world.prompts))
+    mode = rng.choice(("greedy", "beams", "static cache"))
+    yield world.run(prompt, mode), [world.expected(method, prompt, mode, KEEP)]
+
+
+def turns(world: World, handle: Any, method: str, rng: random.Random) -> Pairs:
+    """A second turn on the cache of the first."""
+    yield world.turns(), [world.second(method)]
+
+
+class Queue(BaseStreamer):
+    """Tokens as another thread reads them."""
+
+    def __init__(self) -> None:
+        self.tokens: queue.Queue = queue.Queue()
+
+    def put(self, value: torch.Tensor) -> None:
+        """Take tokens from ``generate``."""
+        self.tokens.put(value.reshape(-1))
+
+    def end(self) -> None:
+        """No further token comes."""
+        self.tokens.put(None)
+
+
+def stream(world: World, handle: Any, method: str, rng: random.Random) -> Pairs:
+    """Tokens that stream out of a thread."""
+    prompt, streamer = rng.choice(IMAGES), Queue()
+    with _threads([lambda: world.run(prompt, streamer=streamer)]) as found:
+        ids = torch.cat(list(iter(streamer.tokens.get, None)))
+    want = world.expected(method, prompt, "greedy", KEEP)
+    yield Answer(ids[None], None), [Answer(want.ids, None)]
+    yield found[0], [want]
+
+
+def parallel(world: World, handle: Any, method: str, rng: random.Random) -> Pairs:
+    """Several threads with a prompt each."""
+    prompts = [rng.choice(list(world.prompts)) for _ in range(3)]
+    with _threads([lambda p=p: world.run(p) for p in prompts]) as found:  # type: ignore[misc]
+        pass
+    for prompt, answer in zip(prompts, found, strict=True):
+        yield answer, [world.expected(method, prompt, "greedy", KEEP)]
+
+
+def interrupted(world: World, handle: Any, method: str, rng: random.Random) -> Pairs:
+    """Ctrl-C at a random time, then another prompt."""
+    before = signal.signal(signal.SIGALRM, _ctrl_c)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-3, 0.08))
+                world.run("one image")
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    yield world.run("another image"), [world.expected(method, "another image", "greedy", KEEP)]
+
+
+def _ctrl_c(*args: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def failed(world: World, handle: Any, method: str, rng: random.Random) -> Pairs:
+    """An exception in some module, then another prompt."""
+    module = rng.choice([m for _, m in world.model.named_modules() if not isinstance(m, torch.nn.ModuleList)])
+    hook = module.register_forward_pre_hook(_fail)
+    try:
+        with contextlib.suppress(ZeroDivisionError):
+            world.run("one image")
+    finally:
+        hook.remove()
+    yield world.run("another image"), [world.expected(method, "another image", "greedy", KEEP)]
+
+
+def _fail(*args: Any) -> None:
+    raise ZeroDivisionError
+
+
+def switched_off(world: World, handle: Any, method: str, rng: random.Random) -> Pairs:
+    """One thread inside of ``disabled()`` while another runs pruned."""
+    first, second = rng.choice(list(world.prompts)), rng.choice(list(world.prompts))
+    with _threads([lambda: world.run(second)]) as found:
+        with handle.disabled():
+            off = world.run(first)
+    yield off, [world.expected(None, first, "greedy", KEEP)]
+    yield found[0], [world.expected(method, second, "greedy", KEEP)]
+
+
+def keep_changed(world: World, handle: Any, method: str, rng: random.Random) -> Pairs:
+    """``keep`` moves under running calls: each call runs with one of the values it had."""
+    prompt = rng.choice(list(world.prompts))
+    either = [world.expected(method, prompt, "greedy", keep) for keep in (KEEP, WEAKER)]
+    # the forwards of an uncached generation are calls of their own: only cached ones have one value
+    try:
+        with _threads([lambda: world.run(prompt), lambda: world.run(prompt)]) as found:
+            for _ in range(10):
+                handle.keep = rng.choice((KEEP, WEAKER))
+                time.sleep(rng.uniform(0, 0.01))
+    finally:
+        handle.keep = KEEP
+    for answer in found:
+        yield answer, either
+
+
+def patched_meanwhile(world: World, handle: Any, method: str, rng: random.Random) -> Pairs:
+    """Another thread generates while this one takes the patch off: it waits, or is refused."""
+    prompt = rng.choice(list(world.prompts))
+    with _threads([lambda: world.run(prompt)]) as found:
+        time.sleep(rng.uniform(0, 0.03))
+        with contextlib.suppress(BusyError):
+            vtc.unpatch(world.model)
+    # the call may have begun behind the end of the patch
+    yield found[0], [world.expected(x, prompt, "greedy", KEEP) for x in (method, None)]
+
+
+def copied(world: World, handle: Any, method: str, rng: random.Random) -> Pairs:
+    """A copy of the patched model is a patched model of its own."""
+    if rng.random() < 0.5:
+        twin = copy.deepcopy(world.model)
+    else:
+        source = copy.deepcopy(world.unused)
+        world.patch(method, model=source)
+        twin = pickle.loads(pickle.dumps(source))
+    prompt = rng.choice(list(world.prompts))
+    yield world.run(prompt, model=twin), [world.expected(method, prompt, "greedy", KEEP)]
+    vtc.unpatch(twin)
+    yield world.run(prompt, model=twin), [world.expected(None, prompt, "greedy", KEEP)]
+    yield world.run(prompt), [world.expected(method, prompt, "greedy", KEEP)]
+
+
+def again(world: World, handle: Any, method: str, rng: random.Random) -> Pairs:
+    """Off and on again."""
+    prompt = rng.choice(list(world.prompts))
+    vtc.unpatch(world.model)
+    yield world.run(prompt), [world.expected(None, prompt, "greedy", KEEP)]
+    world.patch(method)
+    yield world.run(prompt), [world.expected(method, prompt, "greedy", KEEP)]
+
+
+KINDS: dict[str, Kind] = {
+    "one call": plain_call,
+    "second turn on a cache": turns,
+    "stream out of a thread": stream,
+    "three threads": parallel,
+    "after Ctrl-C": interrupted,
+    "after an exception": failed,
+    "disabled() beside a pruned call": switched_off,
+    "keep changed meanwhile": keep_changed,
+    "unpatched meanwhile": patched_meanwhile,
+    "deepcopy and pickle": copied,
+    "unpatched and patched again": again,
+}
+
+
+@contextlib.contextmanager
+def _threads(bodies: list[Callable[[], Answer]]) -> Iterator[list[Answer]]:
+    """Run bodies in threads of clean contexts; their results, in order, once the block is left."""
+    found: list[Any] = [None] * len(bodies)
+
+    def run(number: int) -> None:
+        try:
+            found[number] = bodies[number]()
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that asked
+            found[number] = error
+
+    threads = [threading.Thread(target=contextvars.Context().run, args=(run, i)) for i in range(len(bodies))]
+    for thread in threads:
+        thread.start()
+    try:
+        yield found
+    finally:
+        for thread in threads:
+            thread.join()
+    for result in found:
+        if isinstance(result, BaseException):
+            raise result
