@@ -12,7 +12,7 @@ from transformers.image_processing_utils import select_best_resolution
 from vtc.core.layout import Role, Unit
 from vtc.core.stage import Need
 
-from .base import CUT_STATS, Adapter, FeatureCall
+from .base import Adapter, FeatureCall
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,10 @@ class AnyresAdapter(Adapter):
     def _cut(self, model: Any, call: FeatureCall) -> int:
         return int(self.has_class_token(model) and not self.keeps_class_row(model, call))
 
+    def patches_of(self, model: Any, call: FeatureCall, need: Need, values: Tensor) -> Tensor:
+        """Drop the column of [CLS] from values [images, columns] of a statistic that has one."""
+        return values[:, self._cut(model, call) :] if need.statistic.class_column else values
+
     def carry(self, model: Any, call: FeatureCall, need: Need, raw: list[Tensor]) -> Tensor:
         """Statistics go through the packing as a one-channel map, interpolation included; newlines are NaN."""
         if call.modality != "image":
@@ -129,7 +133,7 @@ class AnyresAdapter(Adapter):
         """Statistic of every crop before the packing, per image: methods may rank patches that unpadding removes."""
         if call.modality != "image":
             return []
-        values = torch.cat([r[:, self._cut(model, call) :] if need.stat not in CUT_STATS else r for r in raw])
+        values = torch.cat([self.patches_of(model, call, need, r) for r in raw])
         counts = [1 + (g[0] * g[1] if g else 0) for g in self.tiles(model, call)]
         return [list(v) for v in values.split(counts)]
 

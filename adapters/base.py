@@ -15,7 +15,6 @@ from vtc.core.prompt import Prompt
 from vtc.core.stage import FrameGrids, ModelFacts, Need
 
 CLASS_TOKEN_NAMES = ("class_embedding", "cls_token")
-CUT_STATS = ("class_row", "entropy")
 """Statistics that come without the column of [CLS]."""
 
 
@@ -301,14 +300,14 @@ class Adapter:
         Parameters
         ----------
         raw : list of Tensor [images, patches]
-            Results of the kernel calls, in call order; those in ``CUT_STATS`` lack the column of [CLS].
+            Results of the kernel calls, in call order; some lack the column of [CLS] (``need.statistic.class_column``).
 
         Raises
         ------
         ValueError
             The family's features do not correspond to patches one to one.
         """
-        if self.has_class_token(model) and need.stat in CUT_STATS:
+        if self.has_class_token(model) and not need.statistic.class_column:
             raw = [torch.cat([r.new_full((r.shape[0], 1), torch.nan), r], 1) for r in raw]
         same = len({r.shape[-1] for r in raw}) == 1
         batch = sum(r.shape[0] for r in raw) if same else 1

@@ -75,7 +75,7 @@ class LlavaOnevisionAdapter(AnyresAdapter):
 
     def video_carry(self, model: Any, call: FeatureCall, need: Need, raw: list[Tensor]) -> Tensor:
         """Pooled as the features are, interpolation included."""
-        values = torch.cat([r[:, self._cut(model, call) :] if need.stat != "class_row" else r for r in raw])
+        values = torch.cat([self.patches_of(model, call, need, r) for r in raw])
         videos = call.pixels.shape[0]
         rows = self._pool(model, values[..., None])[..., 0].reshape(videos, -1)
         return torch.nn.functional.pad(rows, (0, 1), value=torch.nan).reshape(-1)

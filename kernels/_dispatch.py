@@ -58,6 +58,8 @@ def use_triton(*tensors: Tensor | None) -> bool:
     """
     given = [t for t in tensors if t is not None]
     choice = os.environ.get("VTC_KERNELS", "").strip().lower()
+    if not choice and given[0].device.type != "cuda":
+        return False
     if choice not in ("", *CHOICES):
         raise ValueError(
             f"VTC_KERNELS={choice!r} is not known. Allowed: {' or '.join(CHOICES)}; unset it to choose by device."

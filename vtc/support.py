@@ -8,8 +8,6 @@ from pathlib import Path
 from vtc.adapters import Adapter, list_adapters  # type: ignore[import-not-found,unused-ignore]
 
 from .core.stage import ModelFacts
-from .engine.measure.decoder import MEASURED
-from .engine.measure.vision import VISION_MEASURES
 from .engine.plan import check_stages
 from .methods import list_methods, make_method
 
@@ -38,10 +36,6 @@ def refusal(method: str, facts: ModelFacts) -> str | None:
         check_stages(stages, facts)
     except ValueError as error:
         return str(error)
-    known = {"vision": set(VISION_MEASURES), "decoder": set(MEASURED)}
-    for need in (n for s in stages for n in s.needs):
-        if need.stat not in known[need.tower]:
-            return f"The {need.tower} engine does not measure {need.stat!r}."
     return None
 
 

@@ -7,7 +7,8 @@ from oracles.views import plain_view, tiled_view
 
 from vtc.core.diversity import greedy_spread, most_isolated, unit_rows
 from vtc.core.stage import ModelFacts, Need
-from vtc.core.stats import AttentionCall, relevance
+from vtc.core.statistics import AttentionCall
+from vtc.core.statistics.relevance import relevance
 from vtc.methods import make_method
 
 FACTS = ModelFacts(vision_layers=24, feature_layer=22, has_class_token=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from oracles.views import plain_view
+from vtc.kernels import token_transition as transition
 
 from vtc.core.stage import ModelFacts
-from vtc.core.stats import AttentionCall, attention_rows
-from vtc.core.transition import transition
+from vtc.core.statistics import AttentionCall
+from vtc.core.statistics.rows import mean_rows
 from vtc.methods import make_method
 
 from .small_llama import SmallVLM, install
@@ -50,7 +51,8 @@ def stage(arrays):
     )
     (begin, end), (first, last) = arrays["image_span"].tolist(), arrays["text_span"].tolist()
     call = AttentionCall(q[None], k[None], q.shape[-1] ** -0.5, causal=True)
-    iga = attention_rows(call, torch.arange(first, last)[None])[0].mean((0, 1))[begin:end]
+    text = torch.arange(first, last)[None]
+    iga = mean_rows(call, text, torch.ones_like(text, dtype=torch.bool))[0, begin:end]
     close(iga, arrays["iga_raw"])
     n, keep = end - begin, int(arrays["keep"])
     layers = torch.from_numpy(arrays["ttv_layers"])[:, begin:end]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from oracles.views import plain_view, tiled_view
 
-from vtc.core.entropy import patch_entropy
-from vtc.core.focus import focus_dense, global_set
 from vtc.core.layout import Role
 from vtc.core.stage import ModelFacts
+from vtc.core.statistics.entropy import patch_entropy
+from vtc.core.statistics.focus import focus_dense, global_set
 from vtc.methods import make_method
 
 from .packing import pack

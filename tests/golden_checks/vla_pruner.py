@@ -6,7 +6,8 @@ import torch
 from oracles.views import plain_view
 
 from vtc.core.stage import ModelFacts
-from vtc.core.stats import AttentionCall, mean_rows
+from vtc.core.statistics import AttentionCall
+from vtc.core.statistics.rows import mean_rows
 from vtc.engine.policy.actions import Tally
 from vtc.methods import make_method
 from vtc.methods.vla_pruner import INPUTS, estimate, spread, union

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from vtc.kernels import aot
+from vtc.kernels.tools import aot
 
 
 def run(*arguments):

@@ -4,7 +4,8 @@ import sys
 
 import pytest
 import torch
-from vtc.kernels import _dispatch, topk_triton
+from vtc.kernels import _dispatch
+from vtc.kernels.topk import triton as topk
 
 from vtc import kernels
 
@@ -34,8 +35,8 @@ def test_gpu_takes_the_kernel(monkeypatch):
 
 
 def test_the_public_function_calls_the_kernel(monkeypatch):
-    calls, launcher = [], topk_triton.topk_triton
-    monkeypatch.setattr(topk_triton, "topk_triton", lambda *a: calls.append(1) or launcher(*a))
+    calls, launcher = [], topk.topk_triton
+    monkeypatch.setattr(topk, "topk_triton", lambda *a: calls.append(1) or launcher(*a))
     for choice, count in (("torch", 0), ("triton", 1)):
         monkeypatch.setenv("VTC_KERNELS", choice)
         kernels.topk_select(torch.arange(4.0)[None], 2)

@@ -13,14 +13,14 @@ import torch
 import vtc
 from vtc.methods import make_method
 
-# method -> launching functions it must reach (module, function)
-PACK = ("pack_triton", "pack_rows_triton")
-TOPK = ("topk_triton", "topk_triton")
-GREEDY = ("greedy_triton", "greedy_triton")
-MEANS = ("merge_triton", "group_means_triton")
-ASSIGN = ("assign_triton", "assign_triton")
-ATTENTION = ("attention_launch", "attention_stats_triton")
-TRANSITION = ("transition_triton", "transition_triton")
+# method -> launching functions it must reach (operator, function)
+PACK = ("pack", "pack_rows_triton")
+TOPK = ("topk", "topk_triton")
+GREEDY = ("greedy", "greedy_triton")
+MEANS = ("merge", "group_means_triton")
+ASSIGN = ("assign", "assign_triton")
+ATTENTION = ("attention", "attention_triton")
+TRANSITION = ("transition", "transition_triton")
 EXPECTED = {
     "vtc-cls": [TOPK, ATTENTION, PACK],
     "todre": [GREEDY, ATTENTION, PACK],
@@ -47,7 +47,7 @@ def launches(monkeypatch):
         monkeypatch.setattr(module, name, counting)
 
     for file, name in {place for places in EXPECTED.values() for place in places}:
-        spy(importlib.import_module(f"vtc.kernels.{file}"), name)
+        spy(importlib.import_module(f"vtc.kernels.{file}.triton"), name)
     return counted
 
 

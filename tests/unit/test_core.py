@@ -11,7 +11,8 @@ from vtc.core.budget import keep_count, split_evenly
 from vtc.core.layout import Packing
 from vtc.core.merge import group_shares, grouped_mean
 from vtc.core.select import topk_indices
-from vtc.core.stats import AttentionCall, attention_rows, class_row, received
+from vtc.core.statistics.attention import AttentionCall, measure, received
+from vtc.core.statistics.rows import class_row, mean_rows
 from vtc.methods.pool import cell_groups, pooled_shape
 
 
@@ -92,10 +93,11 @@ def test_grouped_mean_by_hand():
     assert group_shares(groups, weights, 2).tolist() == [0.25, 0.75, 1.0, 0.0]
 
 
-@pytest.mark.parametrize("kind", ["full", "causal", "window", "softcap", "padding", "additive", "blocks"])
+@pytest.mark.parametrize("kind", ["full", "causal", "window", "softcap", "padding", "additive", "blocks", "callable"])
 def test_attention_statistics_against_the_dense_matrix(kind, monkeypatch):
     """Rows and column means from q and k, in blocks, against a float64 softmax of the whole matrix; GQA throughout."""
-    monkeypatch.setattr("vtc.core.stats.BLOCK", 200)
+    monkeypatch.setattr("vtc.core.statistics.attention.BLOCK", 50)
+    monkeypatch.setattr("vtc.kernels.attention.blocks.BLOCK", 200)
     generator = torch.Generator().manual_seed(1)
     q = torch.randn(2, 4, 11, 8, generator=generator, dtype=torch.float64)
     k = torch.randn(2, 2, 11, 8, generator=generator, dtype=torch.float64)
@@ -117,14 +119,20 @@ def test_attention_statistics_against_the_dense_matrix(kind, monkeypatch):
         valid[0, :3] = False
         seen &= valid[:, None, None]
         options["mask"] = valid.long()
-    if kind in ("additive", "blocks"):
+    if kind in ("additive", "blocks", "callable"):
         seen = torch.block_diag(torch.ones(4, 4), torch.ones(7, 7)).bool()[None, None].expand(2, 1, -1, -1)
         bias = torch.zeros(1, 1, 11, 11).masked_fill(~seen[:1], torch.finfo(torch.float32).min)
         options["mask"] = bias if kind == "additive" else seen[:1]
+    if kind == "callable":
+        options["mask"] = lambda rows: seen[:, 0].gather(1, rows[..., None].expand(-1, -1, 11))[:, None]
     weights = torch.softmax(logits.masked_fill(~seen, -torch.inf), -1)
     call = AttentionCall(q, k, 0.3, **options)
-    rows = torch.tensor([[4, 9]])
-    assert torch.allclose(attention_rows(call, rows), weights[:, :, [4, 9]], atol=1e-12)
+    rows = torch.tensor([[4, 9], [9, 2]])
+    chosen = torch.stack([weights[0, :, [4, 9]], weights[1, :, [9, 2]]]).mean(1)
+    assert torch.allclose(measure(call, received=False, rows=rows).rows, chosen, atol=1e-12)
+    some = torch.tensor([[True, True], [True, False]])
+    assert torch.allclose(mean_rows(call, rows, some), torch.stack([chosen[0].mean(0), chosen[1, 0]]), atol=1e-12)
+    assert (mean_rows(call, rows, ~some)[0] == 0).all()
     assert torch.allclose(class_row(call), weights[:, :, 0, 1:].mean(1), atol=1e-12)
     expected = weights.mean(1).sum(1) / seen[:, 0].sum(1).clamp_min(1)
     assert torch.allclose(received(call), expected, atol=1e-12)
@@ -137,6 +145,26 @@ def test_received_of_packed_segments():
     parts = [received(AttentionCall(q[:, :, a:b], k[:, :, a:b], 0.3)) for a, b in ((0, 5), (5, 12))]
     assert torch.allclose(whole, torch.cat(parts, 1))
     assert torch.allclose(whole[:, :5].sum(), torch.tensor(1.0))
+
+
+def test_a_class_row_needs_one_class_token():
+    generator = torch.Generator().manual_seed(2)
+    q, k = torch.randn(2, 1, 3, 12, 8, generator=generator).unbind(0)
+    alone = class_row(AttentionCall(q, k, 0.3))
+    assert torch.equal(class_row(AttentionCall(q, k, 0.3, segments=(12,))), alone)
+    with pytest.raises(ValueError, match="2 images packed into one row"):
+        class_row(AttentionCall(q, k, 0.3, segments=(5, 7)))
+
+
+def test_causal_segments_count_the_queries_that_see_a_key():
+    generator = torch.Generator().manual_seed(2)
+    q, k = torch.randn(2, 1, 3, 12, 8, generator=generator).unbind(0)
+    whole = received(AttentionCall(q, k, 0.3, causal=True, segments=(5, 7)))
+    parts = [received(AttentionCall(q[:, :, a:b], k[:, :, a:b], 0.3, causal=True)) for a, b in ((0, 5), (5, 12))]
+    assert torch.allclose(whole, torch.cat(parts, 1))
+    # the last key of a segment is seen by its own query alone
+    score = (q[0, :, 4] * k[0, :, :5].transpose(0, 1) * 0.3).sum(-1).softmax(0)
+    assert torch.allclose(whole[0, 4], score[4].mean())
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 1700))

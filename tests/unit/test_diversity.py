@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 from oracles import diversity as oracle
 from oracles import modest
 
-from vtc.core import diversity
 from vtc.core.diversity import greedy_spread, most_isolated, unit_rows
 
 OBJECTIVES = ["max_sum", "k_center"]
@@ -79,7 +78,7 @@ def test_equal_rows_go_by_index(objective):
 def test_small_cache_gives_the_same_order(objective, monkeypatch):
     x = unit_rows(sample(3, 300, 8))
     whole = greedy_spread(x, 150, 0, objective).order
-    monkeypatch.setattr(diversity, "CACHE_BYTES", 1)
+    monkeypatch.setattr("vtc.kernels.greedy.gram.CACHE_BYTES", 1)
     assert torch.equal(greedy_spread(x, 150, 0, objective).order, whole)
 
 

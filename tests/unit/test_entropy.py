@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import modest
 
-from vtc.core.entropy import patch_entropy
+from vtc.core.statistics.entropy import patch_entropy
 
 
 def normalised(levels, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)):

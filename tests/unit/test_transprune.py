@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles.views import plain_view
+from vtc.kernels import token_transition as transition
 
 from vtc.core.stage import Decoder, ModelFacts, Need
-from vtc.core.transition import transition
 from vtc.methods import make_method
 
 LLAMA = ModelFacts("llava", 24, 22, True, tuple(range(24)), 32)

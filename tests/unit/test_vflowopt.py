@@ -1,3 +1,5 @@
+from unittest import mock
+
 import pytest
 import torch
 from hypothesis import given
@@ -6,10 +8,10 @@ from oracles import modest
 from oracles import vflowopt as oracle
 from oracles.views import anyres_index, plain_view, tiled_view
 
-from vtc.core.focus import focus, focus_dense, focus_of_call, global_set
 from vtc.core.layout import Role
 from vtc.core.stage import Decoder, ModelFacts, Need
-from vtc.core.stats import AttentionCall
+from vtc.core.statistics import AttentionCall
+from vtc.core.statistics.focus import focus, focus_dense, focus_of_call, global_set
 from vtc.methods import make_method
 from vtc.methods._cells import lattice
 from vtc.methods._thirds import mean_share, solve_last
@@ -68,7 +70,8 @@ def test_two_pass_focus_matches_the_brute_force(seed, n, heads, t):
     q, k = (3 * torch.randn(2, heads, n, 4, generator=generator, dtype=torch.float64) for _ in range(2))
     attention = (q @ k.transpose(-1, -2) * 0.5).softmax(-1)
     expected = torch.stack([torch.from_numpy(oracle.importance(a.numpy(), t)) for a in attention])
-    torch.testing.assert_close(focus(q, k, 0.5, t, chunk=5), expected)
+    with mock.patch("vtc.kernels.attention.blocks.BLOCK", 5 * 2 * heads * n):  # five queries at a time
+        torch.testing.assert_close(focus(q, k, 0.5, t), expected)
     torch.testing.assert_close(focus_dense(attention, t), expected)
 
 

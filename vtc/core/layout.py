@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from vtc.kernels import pack_mask, pack_rows
-from vtc.kernels._dispatch import use_triton
 
 
 class Role(IntEnum):
@@ -57,36 +56,12 @@ class Packing:
 
     def take(self, x: Tensor, dim: int = 1) -> Tensor:
         """Gather along ``dim``; the batch is dimension ``dim - 1``, a batch of one is broadcast."""
-        index = self.index.to(x.device)
-        if use_triton(x):
-            return pack_rows([x], index, dim)[0]
-        if index.shape[0] == 1 and x.shape[dim - 1] == 1:
-            return x.index_select(dim, index[0])
-        if x.shape[dim - 1] == 1:
-            x = x.expand(*x.shape[: dim - 1], index.shape[0], *x.shape[dim:])
-        view = index.view(*([1] * (dim - 1)), *index.shape, *([1] * (x.ndim - dim - 1)))
-        shape = (*x.shape[:dim], index.shape[1], *x.shape[dim + 1 :])
-        return torch.gather(x, dim, view.expand(shape))
+        return pack_rows([x], self.index.to(x.device), dim)[0]
 
     def take_mask(self, mask: Tensor, past: int = 0) -> Tensor:
         """Gather a prepared mask ``[B or 1, H or 1, L, past + L]`` on queries and new keys and close the padding."""
-        batch, index = self.index.shape[0], self.index.to(mask.device)
-        if use_triton(mask):
-            return pack_mask(mask, index, None if self.valid is None else self.valid.to(mask.device), past)
-        mask = mask.expand(batch, *mask.shape[1:])
-        rows = index[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3])
-        mask = mask.gather(2, rows)
-        cols = index[:, None, None, :].expand(-1, mask.shape[1], mask.shape[2], -1)
-        new = mask[..., past : past + self.length].gather(3, cols)
-        if self.valid is not None:
-            # a padding row must still see something, or its softmax is NaN and poisons nothing but looks like a bug
-            valid = self.valid.to(mask.device)
-            hidden = ~valid[:, None, None, :] & valid[:, None, :, None]
-            shut = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
-            new = new.masked_fill(hidden, shut)
-            own = torch.eye(self.width, dtype=torch.bool, device=mask.device)[None, None] & ~valid[:, None, :, None]
-            new = new.masked_fill(own, True if mask.dtype == torch.bool else 0.0)
-        return torch.cat([mask[..., :past], new], -1)
+        valid = None if self.valid is None else self.valid.to(mask.device)
+        return pack_mask(mask, self.index.to(mask.device), valid, past)
 
     def then(self, inner: Packing) -> Packing:
         """Compose: ``self`` maps L to K columns, ``inner`` maps those K to fewer."""
@@ -213,19 +188,3 @@ class Unit:
         assert full.part is not None and full.cell is not None and full.role is not None
         part, cell, role = full.part[keep], full.cell[keep], full.role[keep]
         return replace(full, length=int(keep.sum()), grid=None, part=part, cell=cell, role=role)
-
-
-@dataclass(frozen=True)
-class VisualSpan:
-    """Where one unit lies in the batch: ``cols`` LongTensor [n] are its columns in row ``row``.
-
-    ``image`` counts the units of the row from 0; ``start`` is the unit's first row in the encoder's record, whose
-    statistics are kept per feature row.
-    """
-
-    row: int
-    image: int
-    unit: Unit
-    cols: Tensor
-    start: int
-    record: int

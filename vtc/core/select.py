@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from vtc.kernels import topk_select
-from vtc.kernels._dispatch import use_triton
 
 from .budget import Keep, keep_count, split_evenly
 from .layout import Role
@@ -39,16 +38,18 @@ def topk_indices(scores: Tensor, k: int) -> Tensor:
     Returns
     -------
     LongTensor [min(k, N)]
+
+    Raises
+    ------
+    ValueError
+        ``scores`` holds NaN or Inf and not everything is kept.
     """
     n = scores.shape[0]
     if k >= n:
         return torch.arange(n, device=scores.device)
+    # the operator ranks NaN last; a method that ranks by NaN has failed, and says so
     require_finite(scores, "The scores of the visual tokens")
-    if use_triton(scores):
-        return topk_select(scores[None], k).index[0]
-    if scores.dtype in (torch.float16, torch.bfloat16):
-        scores = scores.float()
-    return scores.sort(descending=True, stable=True).indices[:k].sort().values
+    return topk_select(scores[None], k).index[0]
 
 
 def part_budgets(keep: Keep, sizes: list[int]) -> list[int]:

@@ -98,7 +98,7 @@ class Deciding:
     def _stat(self, need: Need, team: list[Member], columns: Tensor) -> Tensor:
         if need.tower == "decoder":
             stat = self.forward.meter.stats[need][team[0].place.row]
-            return stat if need.stat == "masses" else stat[columns]
+            return stat[columns] if need.statistic.per_token else stat
         values = []
         for m in team:
             stats = self.forward.images.records[m.place.record].stats

@@ -14,7 +14,7 @@ from .checks import check_features
 from .clock import Clock
 from .forward import current
 from .measure.tap import AttentionTap, collecting
-from .measure.vision import PIXEL_STATS, entropy, wanted
+from .measure.vision import of_pixels, wanted
 from .patch import Patch
 from .plan import Plan
 from .seams import parameters
@@ -90,9 +90,9 @@ class Features:
 
     def _measured(self, call: FeatureCall, values: dict[Any, list[Tensor]], plan: Plan) -> tuple[list[Unit], dict]:
         units, stats = measured(self.site, call, values)
-        for need in [n for n in self.needs if n.stat in PIXEL_STATS]:
+        for need in [n for n in self.needs if n.statistic.source == "pixels"]:
             processor = next((m.processor for m in plan.methods if m.processor is not None), None)
-            stats[need] = entropy(self.site.adapter, self.site.model, call, need, processor)
+            stats[need] = of_pixels(self.site.adapter, self.site.model, call, need, processor)
         return units, stats
 
 

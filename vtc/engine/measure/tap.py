@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.stage import Need
-from ...core.stats import AttentionCall
+from ...core.statistics import AttentionCall
 from ..seams import BlockMask, Mask, block_rows, eagerly, find, kernels
 from ..wrapping import Wrapped
 
@@ -191,7 +191,7 @@ class AttentionTap:
         """Run the measures on one kernel call and append the results."""
         call = describe(self.module, query, key, mask, kwargs)
         for need, fn in (self.ahead if collector.ahead else self.measures).items():
-            if collector.only and need.stat != collector.only:
+            if collector.only not in ("", need.stat):
                 continue
             collector.values.setdefault(need, []).append(fn(call, collector))
 

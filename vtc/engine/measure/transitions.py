@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...core.stage import Need
-from ...core.transition import transition
 from ..forward import Forward
 from ..seams import Arguments, eagerly
+from .context import DecoderContext
 from .tap import active
 
 MODULES = ("self_attn", "mlp")
@@ -49,9 +49,8 @@ class Watch:
             )
         with torch.no_grad():
             for need in self.needs:
-                direction, domain = need.option if isinstance(need.option, tuple) else ("signed", "sequence")
-                counted = counted_tokens(collector.context, given, domain == "image")
-                collector.values.setdefault(need, []).append(transition(given, made, counted, direction))
+                context = DecoderContext(collector.context, need.layer)
+                collector.values.setdefault(need, []).append(need.statistic.compute(given, made, need.option, context))
 
 
 def watch(layer: nn.Module, index: int, needs: list[Need]) -> list[Any]:
@@ -71,13 +70,3 @@ def watch(layer: nn.Module, index: int, needs: list[Need]) -> list[Any]:
         )
     hook = Watch(needs)
     return [m.register_forward_hook(hook, with_kwargs=True) for m in found if isinstance(m, nn.Module)]
-
-
-def counted_tokens(forward: Forward, hidden: Tensor, visual_only: bool) -> Tensor | None:
-    """Physical columns over which directions are normalised: no padding, optionally visual tokens only."""
-    layout = forward.tokens
-    valid = layout.now.valid
-    if not visual_only:
-        return None if valid is None else valid.to(hidden.device)
-    visual = layout.take(layout.visual.to(hidden.device))
-    return visual if valid is None else visual & valid.to(hidden.device)

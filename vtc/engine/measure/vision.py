@@ -11,35 +11,19 @@ from torch import Tensor, nn
 
 from vtc.adapters import Adapter, FeatureCall
 
-from ...core.entropy import row_entropy
-from ...core.focus import focus_of_call
 from ...core.stage import Need
-from ...core.stats import AttentionCall, class_row, received
+from ...core.statistics import AttentionCall, Context
 from .tap import Collector, finite
 
 
-def _class_row(call: AttentionCall, need: Need, skip: int) -> Tensor:
-    return class_row(call)
+class TowerContext(Context):
+    """Patches of a vision tower: all of them count, but for the leading ``skip``."""
+
+    def __init__(self, skip: int) -> None:
+        self.skip = skip
 
 
-def _received(call: AttentionCall, need: Need, skip: int) -> Tensor:
-    return received(call)
-
-
-def _focus(call: AttentionCall, need: Need, skip: int) -> Tensor:
-    return focus_of_call(call, float(need.option), skip)  # type: ignore[arg-type]
-
-
-VISION_MEASURES: dict[str, Callable[[AttentionCall, Need, int], Tensor]] = {
-    "class_row": _class_row,
-    "received": _received,
-    "focus": _focus,
-}
-PIXEL_STATS = ("entropy",)
-"""Statistics that are read from the pixels, not from a layer."""
-
-
-def measure(need: Need, skip: int, call: AttentionCall, collector: Collector) -> Tensor:
+def measure(need: Need, context: Context, call: AttentionCall, collector: Collector) -> Tensor:
     """One statistic of one kernel call.
 
     Raises
@@ -52,7 +36,7 @@ def measure(need: Need, skip: int, call: AttentionCall, collector: Collector) ->
             f"Attention in block {need.layer} of the vision tower is not finite (NaN or infinite): no method can rank "
             "by it. Look at the pixels, the weights and the dtype of the model."
         )
-    return VISION_MEASURES[need.stat](call, need, skip)
+    return need.statistic.compute(call, need.option, context)
 
 
 def wanted(adapter: Adapter, model: nn.Module, needs: list[Need]) -> dict[nn.Module, dict[Need, Callable]]:
@@ -61,25 +45,29 @@ def wanted(adapter: Adapter, model: nn.Module, needs: list[Need]) -> dict[nn.Mod
     Raises
     ------
     ValueError
-        No such layer, or an unknown statistic.
+        No such layer.
     """
     found: dict[nn.Module, dict[Need, Any]] = {}
-    skip = int(bool(needs) and adapter.has_class_token(model))
+    context = TowerContext(int(bool(needs) and adapter.has_class_token(model)))
     for modality in adapter.modalities:
         blocks = adapter.tower_blocks(model, modality)
-        for need in [n for n in needs if n.stat not in PIXEL_STATS]:
+        for need in [n for n in needs if n.statistic.source == "attention"]:
             module = adapter.attention(blocks[need.layer]) if need.layer < len(blocks) else None
             if module is None:
                 raise ValueError(f"No attention module at encoder layer {need.layer} of {adapter.family!r}.")
-            if need.stat not in VISION_MEASURES:
-                raise ValueError(f"The encoder can measure {sorted(VISION_MEASURES)}, not {need.stat!r}.")
-            found.setdefault(module, {})[need] = functools.partial(measure, need, skip)
+            found.setdefault(module, {})[need] = functools.partial(measure, need, context)
     return found
 
 
 @torch.no_grad()
-def entropy(adapter: Adapter, model: nn.Module, call: FeatureCall, need: Need, processor: object) -> Tensor:
-    """Softmax over each crop or frame of the entropy of the pixels behind its patches."""
+def of_pixels(adapter: Adapter, model: nn.Module, call: FeatureCall, need: Need, processor: object) -> Tensor:
+    """Compute one statistic of the pixels behind the patches of each crop or frame.
+
+    Raises
+    ------
+    ValueError
+        It takes the 8-bit image, and no processor says how to restore that.
+    """
     images = getattr(processor, "image_processor", processor)
     mean, std = getattr(images, "image_mean", None), getattr(images, "image_std", None)
     if need.option != "wrapped" and (mean is None or std is None):
@@ -87,7 +75,6 @@ def entropy(adapter: Adapter, model: nn.Module, call: FeatureCall, need: Need, p
             "The entropy of patches is taken from the 8-bit image, which needs the processor's mean and standard "
             "deviation: pass processor=... to vtc.patch."
         )
-    mode: Any = need.option or "paper"
-    scale = (mode, mean or (0.5,) * 3, std or (0.5,) * 3)
-    shares = [torch.softmax(row_entropy(p, *scale), 0) for p in adapter.patch_pixels(model, call)]
-    return adapter.place_pixels(model, call, need, shares)
+    scale = mean or (0.5,) * 3, std or (0.5,) * 3
+    values = [need.statistic.compute(p, need.option, *scale) for p in adapter.patch_pixels(model, call)]
+    return adapter.place_pixels(model, call, need, values)

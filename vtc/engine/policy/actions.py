@@ -13,11 +13,12 @@ from torch import Tensor
 
 from ...core.image import Place
 from ...core.stage import Feedback, Need
-from ...core.stats import AttentionCall, mean_rows
+from ...core.statistics import AttentionCall
+from ...core.statistics.rows import mean_rows
 from .. import cache as kv
 from ..forward import Forward
 from ..listener import Listener
-from ..measure.decoder import end_of_keys
+from ..measure.context import end_of_keys
 from ..measure.tap import Collector
 from ..types import Cache
 from ..wrapping import Undo
@@ -191,7 +192,7 @@ class Actions(Listener):
             for layer in tally.feedback.layers:
                 tally.places[layer] = places_of(forward, tally, kv.stored(layers[layer]), layer)
         elif collector is not None:
-            tally.add([values[-1] for need, values in collector.values.items() if need.stat == STAT])
+            tally.add([values[-1] for need, values in collector.values.items() if need.statistic.source == "feedback"])
         tally.cache = None if cache is None else weakref.ref(cache)
         self.handle.state.pending = tally
 

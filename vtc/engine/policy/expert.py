@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ...core.stage import Need
-from ...core.stats import AttentionCall, mean_rows
+from ...core.statistics import AttentionCall
+from ...core.statistics.rows import mean_rows
 from .. import cache as kv
 from ..forward import current
 from ..measure.tap import AttentionTap, Collector, collecting
