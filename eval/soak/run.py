@@ -60,7 +60,13 @@ def resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def soak(seconds: float, seed: int = 0, models: Sequence[str] = MODELS, methods: Sequence[str] | None = None) -> Soak:
+def soak(
+    seconds: float,
+    seed: int = 0,
+    models: Sequence[str] = MODELS,
+    methods: Sequence[str] | None = None,
+    calls: int | None = None,
+) -> Soak:
     """Run mixed calls.
 
     Parameters
@@ -72,6 +78,8 @@ def soak(seconds: float, seed: int = 0, models: Sequence[str] = MODELS, methods:
         Names of tiny models.
     methods : sequence of str, optional
         All of vtc's by default.
+    calls : int, optional
+        Stop after so many calls, however little time that took.
 
     Returns
     -------
@@ -81,8 +89,9 @@ def soak(seconds: float, seed: int = 0, models: Sequence[str] = MODELS, methods:
     transformers.logging.set_verbosity_error()  # of right padding, which some prompts have on purpose
     rng, result = random.Random(seed), Soak(seconds, seed)
     worlds = [World(name) for name in models]
-    end, quarter = time.monotonic() + seconds, 0
-    while (now := time.monotonic()) < end:
+    end, quarter, done = time.monotonic() + seconds, 0, 0
+    while (now := time.monotonic()) < end and done != calls:
+        done += 1
         if now >= end - seconds * (1 - quarter / 4):
             result.memory.append((result.equal.total(), resident()))
             quarter += 1

@@ -9,10 +9,12 @@ from vtc.eval.soak.run import soak
 
 from vtc.engine.handle import Handle
 
+CALLS = 40
+
 
 def test_every_answer_equals_the_one_alone():
-    result = soak(6, seed=1, models=("llava-clip",), methods=("divprune", "fastv"))
-    assert result.faults == [] and result.equal.total() > 20
+    result = soak(600, seed=1, models=("llava-clip",), methods=("divprune", "fastv"), calls=CALLS)
+    assert result.faults == [] and result.equal.total() >= CALLS
     page = render(result)
     assert all(f"| {kind} |" in page for kind in KINDS)
     assert f"| all | {result.equal.total()} | 0 |" in page
@@ -20,7 +22,7 @@ def test_every_answer_equals_the_one_alone():
 
 def test_a_planted_fault_is_found(monkeypatch):
     monkeypatch.setattr(Handle, "off", property(lambda handle: False))
-    result = soak(6, seed=1, models=("llava-clip",), methods=("divprune", "fastv"))
+    result = soak(600, seed=1, models=("llava-clip",), methods=("divprune", "fastv"), calls=CALLS)
     assert set(result.wrong) == {"disabled() beside a pruned call"}
     assert any("another answer than alone" in fault for fault in result.faults)
 
