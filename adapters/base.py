@@ -15,7 +15,6 @@ from vtc.core.prompt import Prompt
 from vtc.core.stage import FrameGrids, ModelFacts, Need
 
 CLASS_TOKEN_NAMES = ("class_embedding", "cls_token")
-"""Statistics that come without the column of [CLS]."""
 
 
 @dataclass
