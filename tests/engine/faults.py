@@ -161,4 +161,4 @@ def nothing_open(handle: Any) -> None:
     assert tower.tower_run() is None
     assert not frames._SCORED.get()
     assert not {k: v for k, v in context._SETTINGS.get().items() if v != context.Settings()}
-    assert not handle._installed.gate._inside
+    assert not handle._installed.gate.threads()

@@ -1,76 +1,111 @@
-"""Count the calls that run, so that nobody takes hooks away under one."""
+"""Count the calls that run, so that nobody takes hooks away under one.
+
+Ctrl-C may arrive between any two steps of this file. So nothing here is counted up and down: a call holds a ticket,
+which is over by one assignment, or when the frame that held it is gone; and the way in takes no lock, which an
+interrupt in the wrong place would leave locked for all other threads.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
+
+PAUSE = 0.002  # seconds between two looks at who is inside
 
 
 class BusyError(RuntimeError, ValueError):
     """The model is generating; what was asked for has to wait."""
 
 
+class Ticket:
+    """One call under way: its thread, None once it is over."""
+
+    __slots__ = ("__weakref__", "thread")
+
+    def __init__(self) -> None:
+        self.thread: int | None = threading.get_ident()
+
+
 class Gate:
     """Calls of one patch that are under way, in all threads."""
 
     def __init__(self) -> None:
-        self._free = threading.Condition()
-        self._inside: dict[int, int] = {}
+        self._calls: list[weakref.ref[Ticket]] = []
+        self._shutters: list[weakref.ref[Ticket]] = []
 
     @contextmanager
     def inside(self) -> Iterator[None]:
         """One call, from its start to its end."""
-        me = threading.get_ident()
-        with self._free:
-            self._inside[me] = self._inside.get(me, 0) + 1
+        ticket = Ticket()
+        known = weakref.ref(ticket)
         try:
+            self._calls.append(known)
+            # first the ticket, then the look: whoever shuts the gate does it the other way round
+            while _valid(self._shutters) and not self._holds(ticket):
+                ticket.thread = None
+                time.sleep(PAUSE)
+                ticket.thread = threading.get_ident()
             yield
         finally:
-            with self._free:
-                left = self._inside[me] - 1
-                if left:
-                    self._inside[me] = left
-                else:
-                    del self._inside[me]
-                    self._free.notify_all()
+            ticket.thread = None
+            _forget(self._calls)
+
+    def _holds(self, ticket: Ticket) -> bool:
+        """True when the thread of a ticket has another one: its call began before the gate was shut."""
+        return any(other is not ticket and other.thread == ticket.thread for other in _valid(self._calls))
+
+    def threads(self) -> set[int]:
+        """Living threads with a call under way."""
+        alive = {thread.ident for thread in threading.enumerate()}
+        return {ticket.thread for ticket in _valid(self._calls) if ticket.thread in alive}  # type: ignore[misc]
 
     @contextmanager
     def closed(self, wait: float) -> Iterator[None]:
-        """Keep new calls out; running ones get ``wait`` seconds to end.
+        """Keep new calls out; running ones, and others who shut the gate, get ``wait`` seconds to end.
 
         Raises
         ------
         BusyError
             A call still runs, or the caller stands inside of one.
         """
-        me, until = threading.get_ident(), time.monotonic() + wait
-        with self._free:
-            if me in self._inside:
-                raise BusyError(
-                    "A call of this patched model is running in this very thread: take the patch off after it."
-                )
-            self._forget_dead()
-            while self._inside:
-                left = until - time.monotonic()
-                if left <= 0 or not self._free.wait(left):
-                    self._forget_dead()
-                    if self._inside:
-                        raise BusyError(
-                            f"The model is running in {len(self._inside)} other thread(s): wait for them to end "
-                            "(join the thread that generates), then patch or unpatch. Nothing was changed."
-                        )
+        if threading.get_ident() in self.threads():
+            raise BusyError("A call of this patched model is running in this very thread: take the patch off after it.")
+        ticket, until = Ticket(), time.monotonic() + wait
+        try:
+            self._shutters.append(weakref.ref(ticket))
+            while self.threads() or _valid(self._shutters)[0] is not ticket:
+                if time.monotonic() >= until:
+                    raise BusyError(
+                        f"The model is running in {max(1, len(self.threads()))} other thread(s): wait for them to end "
+                        "(join the thread that generates), then patch or unpatch. Nothing was changed."
+                    )
+                time.sleep(PAUSE)
             yield
-
-    def _forget_dead(self) -> None:
-        alive = {thread.ident for thread in threading.enumerate()}
-        for ident in [i for i in self._inside if i not in alive]:
-            del self._inside[ident]
+        finally:
+            ticket.thread = None
+            _forget(self._shutters)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # a copy of a model runs nothing yet
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__()  # type: ignore[misc]
+
+
+def _valid(tickets: list[weakref.ref[Ticket]]) -> list[Ticket]:
+    """Those that are not over, oldest first."""
+    held = [known() for known in list(tickets)]
+    return [ticket for ticket in held if ticket is not None and ticket.thread is not None]
+
+
+def _forget(tickets: list[weakref.ref[Ticket]]) -> None:
+    """Leave out what is over: one by one, since other threads add to the same list."""
+    for known in list(tickets):
+        ticket = known()
+        if ticket is None or ticket.thread is None:
+            with suppress(ValueError):  # another thread was quicker
+                tickets.remove(known)
