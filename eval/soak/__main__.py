@@ -15,9 +15,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m vtc.eval.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=3, help="how many call at once where several do")
     parser.add_argument("--page", type=Path, help="file to write the figures to, such as docs/reliability.md")
     options = parser.parse_args()
-    result = soak(options.minutes * 60, options.seed)
+    result = soak(options.minutes * 60, options.seed, threads=options.threads)
     page = render(result)
     print(page)
     for fault in result.faults:

@@ -20,10 +20,10 @@ from transformers.generation.streamers import BaseStreamer
 import vtc
 from vtc.engine.gate import BusyError
 
-from .world import Answer, World
+from .world import MODES, Answer, Refused, World
 
-Pairs = Iterator[tuple[Answer, list[Answer]]]
-"""An answer, and those of which it must be one."""
+Pairs = Iterator[tuple[Answer, list[Answer]] | Refused]
+"""An answer and those of which it must be one, or a refusal."""
 Kind = Callable[[World, Any, str, random.Random], Pairs]
 
 IMAGES = ("one image", "another image")
@@ -33,7 +33,7 @@ KEEP, WEAKER = 0.5, 0.75
 def plain_call(world: World, handle: Any, method: str, rng: random.Random) -> Pairs:
     """Any prompt, in any mode of generation."""
     prompt = rng.choice(list(world.prompts))
-    mode = rng.choice(("greedy", "beams", "static cache"))
+    mode = rng.choice(list(MODES))
     yield world.run(prompt, mode), [world.expected(method, prompt, mode, KEEP)]
 
 
@@ -69,7 +69,7 @@ def stream(world: World, handle: Any, method: str, rng: random.Random) -> Pairs:
 
 def parallel(world: World, handle: Any, method: str, rng: random.Random) -> Pairs:
     """Several threads with a prompt each."""
-    prompts = [rng.choice(list(world.prompts)) for _ in range(3)]
+    prompts = [rng.choice(list(world.prompts)) for _ in range(world.threads)]
     with _threads([lambda p=p: world.run(p) for p in prompts]) as found:  # type: ignore[misc]
         pass
     for prompt, answer in zip(prompts, found, strict=True):
@@ -142,10 +142,62 @@ def patched_meanwhile(world: World, handle: Any, method: str, rng: random.Random
     prompt = rng.choice(list(world.prompts))
     with _threads([lambda: world.run(prompt)]) as found:
         time.sleep(rng.uniform(0, 0.03))
-        with contextlib.suppress(BusyError):
-            vtc.unpatch(world.model)
+        refused = _refusal(BusyError, lambda: handle.remove(wait=rng.choice((0.0, 1.0))))
+    if refused is not None:
+        yield refused
+        yield world.run(prompt), [world.expected(method, prompt, "greedy", KEEP)]
     # the call may have begun behind the end of the patch
     yield found[0], [world.expected(x, prompt, "greedy", KEEP) for x in (method, None)]
+
+
+def unpatched_within(world: World, handle: Any, method: str, rng: random.Random) -> Pairs:
+    """A hook inside of a call takes the patch off: it is refused, and the call goes on."""
+    prompt = rng.choice(IMAGES)
+    refusals: list[Refused | None] = []
+    body = rng.choice([m for n, m in world.model.named_modules() if n.endswith(("mlp", "lm_head"))])
+    hook = body.register_forward_pre_hook(
+        lambda *args: refusals.append(_refusal(BusyError, lambda: vtc.unpatch(world.model)))
+    )
+    try:
+        answer = world.run(prompt)
+    finally:
+        hook.remove()
+    yield answer, [world.expected(method, prompt, "greedy", KEEP)]
+    for refused in refusals[:1] or [None]:
+        if refused is None:
+            raise LookupError("the patch was taken off inside of a call")
+        yield refused
+
+
+def wrong_keep(world: World, handle: Any, method: str, rng: random.Random) -> Pairs:
+    """``keep`` is set to what it cannot be: it is refused, and what it was still holds."""
+    prompt = rng.choice(list(world.prompts))
+    refused = _refusal(ValueError, lambda: setattr(handle, "keep", rng.choice((0, -1, 1.5, float("nan")))))
+    if refused is None:
+        raise LookupError("an impossible keep was taken")
+    yield refused
+    yield world.run(prompt), [world.expected(method, prompt, "greedy", KEEP)]
+
+
+def beside(world: World, handle: Any, method: str, rng: random.Random) -> Pairs:
+    """Two patched models at the same time, in a thread each."""
+    first, second = rng.choice(list(world.prompts)), rng.choice(list(world.other.prompts))
+    model, another = copy.deepcopy(world.other.unused), rng.choice(world.methods)
+    world.other.patch(another, model=model)
+    bodies = [lambda: world.run(first), lambda: world.other.run(second, model=model)]
+    with _threads(bodies) as found:
+        pass
+    yield found[0], [world.expected(method, first, "greedy", KEEP)]
+    yield found[1], [world.other.expected(another, second, "greedy", KEEP)]
+
+
+def _refusal(kind: type[Exception], act: Callable[[], Any]) -> Refused | None:
+    """Do something; the refusal it met with, None when it was done."""
+    try:
+        act()
+    except kind as error:
+        return Refused(error)
+    return None
 
 
 def copied(world: World, handle: Any, method: str, rng: random.Random) -> Pairs:
@@ -176,12 +228,15 @@ KINDS: dict[str, Kind] = {
     "one call": plain_call,
     "second turn on a cache": turns,
     "stream out of a thread": stream,
-    "three threads": parallel,
+    "several threads": parallel,
+    "two models at once": beside,
     "after Ctrl-C": interrupted,
     "after an exception": failed,
     "disabled() beside a pruned call": switched_off,
     "keep changed meanwhile": keep_changed,
     "unpatched meanwhile": patched_meanwhile,
+    "unpatched within a call": unpatched_within,
+    "an impossible keep": wrong_keep,
     "deepcopy and pickle": copied,
     "unpatched and patched again": again,
 }

@@ -17,9 +17,10 @@ import transformers
 import vtc
 
 from .kinds import KINDS
-from .world import World, plain
+from .world import Refused, World, plain
 
 MODELS = ("llava-clip", "qwen2_5_vl")
+GROWTH = 1.1  # share of resident memory that the second half may end with
 
 
 @dataclass
@@ -30,8 +31,10 @@ class Soak:
     ----------
     seconds : float
     seed : int
-    equal, wrong : Counter
+    equal, refused, wrong : Counter
         Answers by kind of call.
+    methods : Counter
+        Calls by method.
     memory : list of (int, float)
         Answers so far, and resident MiB, at every quarter.
     faults : list of str
@@ -41,6 +44,7 @@ class Soak:
     seconds: float
     seed: int
     equal: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
     wrong: Counter[str] = field(default_factory=Counter)
     methods: Counter[str] = field(default_factory=Counter)
     memory: list[tuple[int, float]] = field(default_factory=list)
@@ -65,6 +69,7 @@ def soak(
     seed: int = 0,
     models: Sequence[str] = MODELS,
     methods: Sequence[str] | None = None,
+    threads: int = 3,
     calls: int | None = None,
 ) -> Soak:
     """Run mixed calls.
@@ -72,12 +77,14 @@ def soak(
     Parameters
     ----------
     seconds : float
-        How long, answers that are computed beforehand not counted.
+        How long.
     seed : int
     models : sequence of str
         Names of tiny models.
     methods : sequence of str, optional
         All of vtc's by default.
+    threads : int
+        How many call at once where several do.
     calls : int, optional
         Stop after so many calls, however little time that took.
 
@@ -88,7 +95,9 @@ def soak(
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()  # of right padding, which some prompts have on purpose
     rng, result = random.Random(seed), Soak(seconds, seed)
-    worlds = [World(name) for name in models]
+    worlds = [World(name, threads) for name in models]
+    for world, other in zip(worlds, [*worlds[1:], worlds[0]], strict=True):
+        world.other, world.methods = other, list(methods or vtc.list_methods())
     end, quarter, done = time.monotonic() + seconds, 0, 0
     while (now := time.monotonic()) < end and done != calls:
         done += 1
@@ -96,18 +105,27 @@ def soak(
             result.memory.append((result.equal.total(), resident()))
             quarter += 1
         world, kind = rng.choice(worlds), rng.choice(list(KINDS))
-        method = rng.choice(list(methods or vtc.list_methods()))
-        _one(result, world, kind, method, rng)
+        _one(result, world, kind, rng.choice(world.methods), rng)
     result.memory.append((result.equal.total(), resident()))
+    _judge(result)
     return result
+
+
+def _judge(result: Soak) -> None:
+    """A leak is what still grows in the second half, when all models, kernels and expected answers are there."""
+    half, end = result.memory[len(result.memory) // 2][1], result.memory[-1][1]
+    if end > GROWTH * half:
+        result.faults.append(f"memory grew from {half:.0f} to {end:.0f} MiB in the second half")
 
 
 def _one(result: Soak, world: World, kind: str, method: str, rng: random.Random) -> None:
     handle = world.patch(method)
-    label = f"{kind} ({method}, {world.name})"
+    label = f"{method}, {world.name}"
     try:
-        for answer, allowed in KINDS[kind](world, handle, method, rng):
-            if any(answer.equals(one) for one in allowed):
+        for found in KINDS[kind](world, handle, method, rng):
+            if isinstance(found, Refused):
+                result.refused[kind] += 1
+            elif any(found[0].equals(one) for one in found[1]):
                 result.equal[kind] += 1
             else:
                 result.note(kind, f"{label}: another answer than alone")

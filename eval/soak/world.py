@@ -48,6 +48,13 @@ class Answer:
         return bool(torch.allclose(self.logits, other.logits, atol=3e-5, rtol=0))
 
 
+@dataclass(frozen=True)
+class Refused:
+    """One of vtc's own refusals, where it is an answer: it was said and nothing was changed."""
+
+    error: Exception
+
+
 class World:
     """One tiny model.
 
@@ -55,6 +62,8 @@ class World:
     ----------
     name : str
         Of a set-up of :mod:`vtc.proof.models`.
+    threads : int
+        How many threads call at once where several do.
 
     Attributes
     ----------
@@ -64,10 +73,15 @@ class World:
         A copy on which only expected answers are computed.
     unused : nn.Module
         A copy that has never run.
+    methods : list of str
+        Those that are drawn from.
+    other : World
+        The one whose model runs beside this one's; itself where there is one alone.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name, self.case = name, all_cases()[name]
+    def __init__(self, name: str, threads: int = 3) -> None:
+        self.name, self.threads, self.case = name, threads, all_cases()[name]
+        self.other, self.methods = self, vtc.list_methods()
         # never run: transformers hooks what has run once for its hidden states, by functions that cannot be pickled
         self.unused = self.case.build().eval()
         self.model, self.quiet = copy.deepcopy(self.unused), copy.deepcopy(self.unused)

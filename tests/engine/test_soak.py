@@ -1,43 +1,69 @@
-"""The soak: holds for some seconds, and finds a fault that only shows when calls meet."""
+"""The soak: holds for some seconds, and finds a fault that only shows when calls meet, by its page and its status."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
+from vtc.eval.soak import __main__ as command
+from vtc.eval.soak import run as running
 from vtc.eval.soak.kinds import KINDS
-from vtc.eval.soak.page import render
-from vtc.eval.soak.run import soak
+from vtc.eval.soak.run import Soak, soak
 
 from vtc.engine.handle import Handle
 
-CALLS = 40
+CALLS = 45
+SMALL = functools.partial(soak, calls=CALLS, models=("llava-clip",), methods=("divprune", "fastv"))
 
 
-def test_every_answer_equals_the_one_alone():
-    result = soak(600, seed=1, models=("llava-clip",), methods=("divprune", "fastv"), calls=CALLS)
-    assert result.faults == [] and result.equal.total() >= CALLS
-    page = render(result)
+@pytest.fixture
+def status(monkeypatch, tmp_path) -> Callable[..., tuple[int, str]]:
+    """Exit status of the command, and the page it writes."""
+
+    def run(made: Callable[..., Soak], minutes: str = "10") -> tuple[int, str]:
+        page: Path = tmp_path / "page.md"
+        monkeypatch.setattr(command, "soak", made)
+        monkeypatch.setattr("sys.argv", ["soak", "--minutes", minutes, "--seed", "1", "--page", str(page)])
+        return command.main(), page.read_text()
+
+    return run
+
+
+def total(page: str) -> list[int]:
+    """Answers, and how many of them were equal, refused and wrong."""
+    line = next(line for line in page.splitlines() if line.startswith("| all |"))
+    return [int(cell) for cell in line.split("|")[2:-1]]
+
+
+def test_every_answer_equals_the_one_alone(status):
+    code, page = status(SMALL)
     assert all(f"| {kind} |" in page for kind in KINDS)
-    assert f"| all | {result.equal.total()} | 0 |" in page
+    answers, equal, refused, wrong = total(page)
+    assert code == 0 and wrong == 0 and equal >= CALLS and answers == equal + refused
 
 
-def test_a_planted_fault_is_found(monkeypatch):
+def test_a_planted_fault_is_found(status, monkeypatch):
     monkeypatch.setattr(Handle, "off", property(lambda handle: False))
-    result = soak(600, seed=1, models=("llava-clip",), methods=("divprune", "fastv"), calls=CALLS)
-    assert set(result.wrong) == {"disabled() beside a pruned call"}
-    assert any("another answer than alone" in fault for fault in result.faults)
+    code, page = status(SMALL)
+    assert code == 1 and total(page)[3] > 0
+    faults = [line for line in page.splitlines() if line.startswith("- ")]
+    assert faults and all(line.startswith("- disabled() beside a pruned call: ") for line in faults)
+    assert all(line.endswith("another answer than alone") for line in faults)
 
 
-@pytest.mark.parametrize("wrong", [0, 1])
-def test_the_command_says_so_by_its_status(monkeypatch, tmp_path, capsys, wrong):
-    from vtc.eval.soak import __main__ as command
-    from vtc.eval.soak.run import Soak
+def test_a_call_that_raises_is_wrong(status, monkeypatch):
+    monkeypatch.setattr(Handle, "note", lambda handle, record: 1 / 0)
+    code, page = status(functools.partial(SMALL, calls=2))
+    assert code == 1 and "ZeroDivisionError" in page
 
-    result = Soak(60.0, 3)
-    result.equal["one call"] = 7
-    if wrong:
-        result.note("one call", "planted")
-    monkeypatch.setattr(command, "soak", lambda *args: result)
-    monkeypatch.setattr("sys.argv", ["soak", "--minutes", "1", "--page", str(tmp_path / "page.md")])
-    assert command.main() == wrong
-    assert f"| one call | 7 | {wrong} |" in (tmp_path / "page.md").read_text()
-    assert ("planted" in capsys.readouterr().err) == bool(wrong)
+
+def test_memory_that_grows_in_the_second_half_is_a_fault(monkeypatch):
+    sizes = iter([500.0, 900.0, 1000.0, 1010.0, 1200.0])
+    monkeypatch.setattr(running, "resident", lambda: next(sizes))
+    result = SMALL(0.0)
+    assert result.memory == [(0, 500.0)] and result.faults == []
+    result.memory += [(i, size) for i, size in enumerate(sizes)]
+    running._judge(result)
+    assert result.faults == ["memory grew from 1000 to 1200 MiB in the second half"]
