@@ -144,6 +144,21 @@ def new_columns(mask: Mask, past: int, length: int) -> Tensor | None:
     return opened(mask[:, 0, :, start : start + length])
 
 
+def seen_from(mask: Any, columns: Tensor, past: int, length: int) -> Tensor | None:
+    """New columns that one of them in every row sees in a finished mask: bool [B, length]; None: not finished.
+
+    ``columns`` [B]: which one.
+    """
+    if isinstance(mask, dict):
+        mask = mask.get("full_attention", next(iter(mask.values()), None))
+    if isinstance(mask, BlockMask):
+        return block_rows(mask, columns[:, None], past + length)[:, 0, 0, past:]
+    seen = new_columns(mask, past, length)
+    if seen is None:
+        return None
+    return seen.expand(len(columns), -1, -1).gather(1, columns[:, None, None].expand(-1, 1, length))[:, 0]
+
+
 def opened(mask: Tensor) -> Tensor:
     """Which pairs of a finished mask are open: bool masks say it, additive ones by a bias above minus infinity."""
     return mask.bool() if not mask.is_floating_point() else mask > torch.finfo(mask.dtype).min / 2

@@ -47,6 +47,7 @@ class SideInputs:
         self.site, self.forward, self.given = site, forward, given
         self.config: Any = site.decoder.config
         self.mask = given["mask"]
+        self.held = 0  # earlier columns, as that mask counts them
         self.blocks: Tensor | dict[str, Tensor | None] | None = None
         self.rotary_positions: Tensor | None = None
         self.memo: dict[Any, Any] = {}
@@ -66,9 +67,9 @@ class SideInputs:
         past = self.forward.past = Past(cache, 0 if first is None else kv.stored(first))
         self._note_valid(past, length)
         # the caller's columns are logical; masks that transformers has made count what the cache holds
-        held = past.held + (kv.dropped(first) if self._is_finished() else 0)
-        kind = layer_type(self.config, kv.index_of(cache, first)) if held else "full_attention"
-        real = self._real(length, held, kind)
+        self.held = past.held + (kv.dropped(first) if self._is_finished() else 0)
+        kind = layer_type(self.config, kv.index_of(cache, first)) if self.held else "full_attention"
+        real = self._real(length, self.held, kind)
         real = full(batch, length, rows.device) if real is None else real.to(rows.device).expand(batch, -1)
         self.forward.layout = TokenLayout(real, self.forward.images.columns(real))
         self.layout.positions = self._positions()
