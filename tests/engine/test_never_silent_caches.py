@@ -98,13 +98,12 @@ def test_steps_honour_what_the_caller_hides_later(tiny_model, method, kind, atte
     hidden[:, length - 6 : length - 2] = True
     mask = torch.cat([inputs["attention_mask"], torch.ones_like(new)], 1)
     masks = [mask[:, : length + 1], mask & ~hidden]
+    given = {name_of_cache(model): cache}
     with torch.no_grad():
         with vtc.patched(model, probe) as handle:
-            model(**inputs, **{name_of_cache(model): cache})
-            found = [
-                model(input_ids=new[:, i : i + 1], attention_mask=masks[i], **{name_of_cache(model): cache}).logits[:, 0]
-                for i in range(2)
-            ]
+            model(**inputs, **given)
+            steps = zip(new.split(1, 1), masks, strict=True)
+            found = [model(input_ids=ids, attention_mask=seen, **given).logits[:, 0] for ids, seen in steps]
             alive = oracle.alive_by_layer(inputs, handle.last, 4)
         alive = torch.cat([alive, torch.ones(4, rows, 2, dtype=torch.bool)], 2)
         full = {"input_ids": torch.cat([inputs["input_ids"], new], 1), "pixel_values": inputs["pixel_values"]}

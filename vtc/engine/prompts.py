@@ -13,7 +13,7 @@ from .decide import stage_name
 from .forward import Forward
 from .loose import Loose
 from .masks import seen_from
-from .seams import Arguments
+from .seams import Arguments, Mask
 from .site import Site
 
 RECORD = "vtc_record"
