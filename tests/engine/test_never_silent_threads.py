@@ -45,7 +45,8 @@ def interrupt():
 @pytest.mark.parametrize("method", METHODS)
 def test_ctrl_c_leaves_no_call_open(setup, method, number, place):
     model, first, second = setup
-    modules = {"layer": model.get_decoder().layers[3], "decoder": model.get_decoder(), "tower": model.model.vision_tower}
+    decoder = model.get_decoder()
+    modules = {"layer": decoder.layers[3], "decoder": decoder, "tower": model.model.vision_tower}
     with vtc.patched(model, method, keep=0.25) as handle:
         want = answer(model, second)
         kept = [i.kept.tolist() for i in handle.last.images]
