@@ -14,13 +14,18 @@ PIN := $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 FRESH := .venv-constraints
 EXTRAS := dev,eval,demo,train,calibrate,video
 
-.PHONY: demo test lint clean constraints soak
+.PHONY: demo test fuzz lint clean constraints soak
 
 demo: $(STAMP)
 	$(BIN)/python -m vtc.demos.main_job out
 
 test: lint $(EVAL)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+# random inputs, a minute per fuzzer: VTC_FUZZ_SECONDS=3600 for an hour, VTC_FUZZ_SEED=1000 for other ones
+VTC_FUZZ_SECONDS ?= 60
+fuzz: $(STAMP)
+	VTC_FUZZ_SECONDS=$(VTC_FUZZ_SECONDS) VTC_FUZZ_SEED=$(VTC_FUZZ_SEED) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz -n $(JOBS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ from layouts import Layout
 from torch import Tensor
 from transformers import DynamicCache
 
+from vtc.engine.seams import name_of
 from vtc.proof.masking import masked, visual_columns
 
 
@@ -107,7 +108,7 @@ def reference(model: Any, layout: Layout, record: Any = None, plan: Any = None) 
         out = model(
             **whole(layout),
             use_cache=cache is not None,
-            past_key_values=cache,
+            **{name_of("cache", type(model).forward): cache},
             output_hidden_states=layout.outputs,
             output_attentions=layout.outputs and layout.attention == "eager",
         )

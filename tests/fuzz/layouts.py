@@ -191,7 +191,8 @@ def finished(out: Layout, start: int, end: int) -> Tensor:
 def put_positions(rng: random.Random, out: Layout) -> None:
     """Position ids of all columns: [B, N], or [3 or 4, B, N] for M-RoPE."""
     multimodal = out.case.startswith("qwen")
-    if out.positions == "none" and not (multimodal and out.seen is not None):
+    masked = out.seen is not None or bool(out.turns) and "attention_mask" in out.inputs
+    if out.positions == "none" and not (multimodal and masked):  # which M-RoPE models cannot make ids from
         return
     sample, count = sample_of(out), torch.arange(out.total).expand(len(out.rows), -1)
     flat = count + (rng.randrange(1, 9) if out.positions == "offset" else 0)

@@ -15,6 +15,8 @@ from torch import Tensor
 from transformers import DynamicCache, StaticCache
 
 import vtc
+from vtc.engine.seams import name_of
+from vtc.proof.masking import held_cache
 
 TOLERANCE = 1e-4  # of float32 logits of size 10
 
@@ -29,8 +31,8 @@ def cache_of(model: Any, layout: Layout) -> Any:
 @torch.no_grad()
 def run(model: Any, layout: Layout) -> tuple[list[Tensor], Any]:
     """Logits of the prompt and of every turn, and the output of the prompt."""
-    cache = cache_of(model, layout)
-    options = dict(use_cache=layout.cache != "off", past_key_values=cache)
+    name = name_of("cache", type(model).forward)
+    options = {"use_cache": layout.cache != "off", name: cache_of(model, layout)}
     maps = layout.outputs and layout.attention == "eager"
     more = dict(output_hidden_states=layout.outputs, output_attentions=maps)
     first = model(**layout.inputs, **options, **more, logits_to_keep=layout.request)
@@ -49,7 +51,7 @@ def run(model: Any, layout: Layout) -> tuple[list[Tensor], Any]:
             given["position_ids"] = layout.places[..., start:end]
         if "token_type_ids" in layout.inputs:
             given["token_type_ids"] = torch.zeros_like(turn.ids)
-        out = model(input_ids=turn.ids, past_key_values=first.past_key_values, use_cache=True, **given)
+        out = model(input_ids=turn.ids, use_cache=True, **{name: held_cache(first.values())}, **given)
         logits.append(out.logits)
     return logits, first
 

@@ -53,12 +53,9 @@ def test_a_layer_whose_cache_has_an_unknown_name(llava):
     vtc.unpatch(model)
 
 
-@pytest.mark.parametrize("lacks", ["position_ids", "cache"])
+@pytest.mark.parametrize("lacks", ["and_mask_function", "cache"])
 def test_a_mask_function_with_another_signature(llava, monkeypatch, lacks):
-    def maker(config, inputs_embeds, attention_mask, cache, position_ids=None, or_mask_function=None):
-        raise AssertionError("must not run")
-
-    def other(config, inputs_embeds, attention_mask, store, position_ids=None, or_mask_function=None):
+    def other(config, inputs_embeds, attention_mask, store, or_mask_function=None, and_mask_function=None):
         raise AssertionError("must not run")
 
     def fewer(config, inputs_embeds, attention_mask, cache, or_mask_function=None):

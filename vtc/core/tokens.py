@@ -122,12 +122,17 @@ class TokenLayout:
         if self.samples is None:
             first = self.take(self._flat_positions(), segment=segment)[:, :1]
             return first + count
-        sample = self.take(self.samples, segment=segment)
-        if segment.valid is not None:
-            sample = sample.masked_fill(~segment.valid.to(sample.device), -1)
+        sample = self.apart(segment)
         fresh = torch.ones_like(sample, dtype=torch.bool)
         fresh[:, 1:] = sample[:, 1:] != sample[:, :-1]
         return count - torch.where(fresh, count, 0).cummax(1).values
+
+    def apart(self, segment: Segment) -> Tensor:
+        """Ordinal of the sample of each physical column of packed rows, -1 for padding: [B, K]."""
+        if self.samples is None:
+            raise ValueError("The rows of this forward are not packed.")
+        sample = self.take(self.samples, segment=segment)
+        return sample if segment.valid is None else sample.masked_fill(~segment.valid.to(sample.device), -1)
 
     def _flat_positions(self) -> Tensor:
         if self.positions is None or self.positions.ndim == 3:

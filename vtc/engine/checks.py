@@ -101,7 +101,7 @@ def check_masks() -> None:
     """Arguments of the functions that make masks."""
     for kind, maker in MAKERS.items():
         taken = parameters(maker)
-        for name in ("config", NAMES["embeds"][0], NAMES["mask"][0], NAMES["positions"][0], "or_mask_function"):
+        for name in ("config", NAMES["embeds"][0], NAMES["mask"][0], "or_mask_function", "and_mask_function"):
             _require(name in taken, f"The mask function {_name(maker)} ({kind}) has no argument {name!r}: {taken}")
         known = name_of("cache", maker) is not None
         _require(known, f"The mask function {_name(maker)} takes its cache by none of {_listed('cache')}: {taken}")

@@ -28,7 +28,7 @@ from .measure.decoder import DecoderMeter
 from .measure.tap import collecting
 from .patch import Patch
 from .plan import Plan
-from .prompts import end_of_prompt
+from .prompts import check_packing, end_of_prompt
 from .seams import Arguments, eagerly, renamed
 from .side_inputs import SideInputs, true_positions
 from .site import Site
@@ -146,6 +146,7 @@ class DecoderSpan:
         images.records = [self.site.adapter.scattered(record, forward.prompt.extra) for record in images.records]
         locate(images, rows.shape[0])
         forward.end = end_of_prompt(forward, self.site.adapter.action_length)
+        check_packing(forward, side.mask, side.held)
         for listener in self.listeners:
             listener.prompt(forward)
         forward.clock.start("select")

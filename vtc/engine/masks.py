@@ -91,17 +91,19 @@ def layer_mask(
     past: Tensor | None,
     new: Tensor | None,
     blocks: Tensor | None = None,
-    shown: Tensor | None = None,
+    apart: Tensor | None = None,
 ) -> OneMask:
     """Causal mask of one decoder layer for the tokens in ``hidden`` [B, K, D], in the format of the user's kernel.
 
-    ``blocks`` bool [B, K, K] opens further pairs of new columns (images that attend both ways). ``shown`` [B, K] are
-    position ids that start again where a packed sample does; transformers closes the samples to each other.
+    ``blocks`` bool [B, K, K] opens further pairs of new columns (images that attend both ways). ``apart`` [B, K]
+    numbers the samples of packed rows, which are closed to each other.
     """
-    mask = None if shown is not None else columns_mask(layer, past, new, hidden.shape[1], hidden)
+    # padding is no sample of any, and flash attention looks at position ids only where there is no mask
+    mask = None if apart is not None else columns_mask(layer, past, new, hidden.shape[1], hidden)
     start = 0 if layer is None else layer.get_seq_length()
     more = None if blocks is None else _overlay(blocks, start)
-    return make_mask(layer_type(config, index), layer, more, config=config, embeds=hidden, mask=mask, positions=shown)
+    less = None if apart is None else _overlay(apart[:, :, None] == apart[:, None, :], start)
+    return make_mask(layer_type(config, index), layer, more, less, config=config, embeds=hidden, mask=mask)
 
 
 def _overlay(blocks: Tensor, start: int) -> Callable:
@@ -142,6 +144,21 @@ def new_columns(mask: Mask, past: int, length: int) -> Tensor | None:
     return opened(mask[:, 0, :, start : start + length])
 
 
+def seen_from(mask: Any, columns: Tensor, past: int, length: int) -> Tensor | None:
+    """New columns that one of them in every row sees in a finished mask: bool [B, length]; None: not finished.
+
+    ``columns`` [B]: which one.
+    """
+    if isinstance(mask, dict):
+        mask = mask.get("full_attention", next(iter(mask.values()), None))
+    if isinstance(mask, BlockMask):
+        return block_rows(mask, columns[:, None], past + length)[:, 0, 0, past:]
+    seen = new_columns(mask, past, length)
+    if seen is None:
+        return None
+    return seen.expand(len(columns), -1, -1).gather(1, columns[:, None, None].expand(-1, 1, length))[:, 0]
+
+
 def opened(mask: Tensor) -> Tensor:
     """Which pairs of a finished mask are open: bool masks say it, additive ones by a bias above minus infinity."""
     return mask.bool() if not mask.is_floating_point() else mask > torch.finfo(mask.dtype).min / 2
@@ -159,14 +176,15 @@ def take_blocks(blocks: Tensor | None, packing: Packing | None, batch: int) -> T
     return blocks if packing is None else packing.take_mask(blocks[:, None])[:, 0]
 
 
-def padding_of(mask: Mask, length: int, past: int) -> Tensor | None:
+def padding_of(mask: Mask, length: int, past: int, kind: str = "full_attention") -> Tensor | None:
     """Which of the ``length`` new columns are real: bool [B, length] from a 2-D or a finished mask, or None.
 
     In a finished mask a column is real that another one sees, or that sees itself and another one: padding sees nothing
-    or itself alone, or is not even seen by itself.
+    or itself alone, or is not even seen by itself. Of masks by layer type the one of ``kind`` is read: ``past`` columns
+    were cached in layers like it.
     """
     if isinstance(mask, dict):
-        mask = mask.get("full_attention", next(iter(mask.values()), None))
+        mask = mask.get(kind, next(iter(mask.values()), None))
     if isinstance(mask, Tensor) and mask.ndim == 2:
         return mask[:, -length:].bool()
     seen = new_columns(mask, past, length)

@@ -8,9 +8,12 @@ from torch import Tensor
 from vtc.adapters import EncodeRecord
 
 from ..core.prompt import Prompt
+from ..core.stage import Stage
+from .decide import stage_name
 from .forward import Forward
 from .loose import Loose
-from .seams import Arguments
+from .masks import seen_from
+from .seams import Arguments, Mask
 from .site import Site
 
 RECORD = "vtc_record"
@@ -82,6 +85,44 @@ def end_of_prompt(forward: Forward, placeholders: int) -> Tensor:
         fits = fits & layout.real.gather(1, inside[:, None])[:, 0]
         last = torch.where(fits, column, last)
     return last
+
+
+def check_packing(forward: Forward, mask: Mask, past: int) -> None:
+    """Refuse packed rows where a method decides by the whole row: by its end, by its text, or over all its images.
+
+    Parameters
+    ----------
+    mask : object
+        Mask the decoder was given.
+    past : int
+        Logical columns before those of this forward.
+
+    Raises
+    ------
+    ValueError
+        The end of a row does not see all of its images.
+    """
+    wide = [s for s in forward.plan.stages if s.scope in ("row", "clip") or s.needs_text or _reads_decoder(s)]
+    layout, end = forward.tokens, forward.end
+    if not wide or end is None:
+        return
+    if layout.samples is not None:
+        seen: Tensor | None = layout.samples == layout.samples.gather(1, end.clamp_min(0)[:, None])
+    else:
+        seen = seen_from(mask, end.clamp_min(0), past, layout.length) if forward.finished else None
+    if seen is None:
+        return
+    for place in forward.images.places:
+        if end[place.row] >= 0 and not bool(seen[place.row, place.columns.to(seen.device)].any()):
+            raise ValueError(
+                f"Row {place.row} holds several samples that do not see each other, and a stage {stage_name(wide[0])} "
+                "decides by the end of the row or over all of its images. Give every sample a row of its own, or use a "
+                "method that decides on each image before the language model, such as 'divprune' or 'vtc-cls'."
+            )
+
+
+def _reads_decoder(stage: Stage) -> bool:
+    return any(need.tower == "decoder" for need in stage.needs)
 
 
 def _asked(request: int | Tensor | None, length: int) -> int | Tensor | None:

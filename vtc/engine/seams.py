@@ -168,13 +168,18 @@ def max_length(layer: CacheLayer) -> int:
     return int(read())
 
 
-def make_mask(kind: str, layer: CacheLayer | None, opened: Callable | None = None, **given: object) -> OneMask:
-    """Mask of one kind of attention for the tokens in front of one cache layer, by transformers' own function."""
+def make_mask(
+    kind: str, layer: CacheLayer | None, opened: Callable | None, closed: Callable | None, **given: object
+) -> OneMask:
+    """Mask of one kind of attention for the tokens in front of one cache layer, by transformers' own function.
+
+    ``opened`` and ``closed`` tell which pairs are open whatever the rest says, and which only may be.
+    """
     maker = MAKERS[kind]
     name = name_of("cache", maker) or NAMES["cache"][0]
     cache = None if layer is None else Cache(layers=[cast(Any, layer)])
     named = {NAMES[k][0] if k in NAMES else k: v for k, v in given.items()}
-    return maker(**{name: cache}, **named, or_mask_function=opened)
+    return maker(**{name: cache}, **named, or_mask_function=opened, and_mask_function=closed)
 
 
 def tower_mask(config: object, hidden: Tensor, valid: Tensor) -> OneMask:

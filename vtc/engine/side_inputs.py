@@ -47,6 +47,7 @@ class SideInputs:
         self.site, self.forward, self.given = site, forward, given
         self.config: Any = site.decoder.config
         self.mask = given["mask"]
+        self.held = 0  # earlier columns, as that mask counts them
         self.blocks: Tensor | dict[str, Tensor | None] | None = None
         self.rotary_positions: Tensor | None = None
         self.memo: dict[Any, Any] = {}
@@ -66,7 +67,9 @@ class SideInputs:
         past = self.forward.past = Past(cache, 0 if first is None else kv.stored(first))
         self._note_valid(past, length)
         # the caller's columns are logical; masks that transformers has made count what the cache holds
-        real = self._real(length, past.held + (kv.dropped(first) if self._is_finished() else 0))
+        self.held = past.held + (kv.dropped(first) if self._is_finished() else 0)
+        kind = layer_type(self.config, kv.index_of(cache, first)) if self.held else "full_attention"
+        real = self._real(length, self.held, kind)
         real = full(batch, length, rows.device) if real is None else real.to(rows.device).expand(batch, -1)
         self.forward.layout = TokenLayout(real, self.forward.images.columns(real))
         self.layout.positions = self._positions()
@@ -74,11 +77,11 @@ class SideInputs:
         self._note_blocks()
         self._note_added()
 
-    def _real(self, length: int, held: int) -> Tensor | None:
+    def _real(self, length: int, held: int, kind: str) -> Tensor | None:
         # the caller's 2-D mask says it best; what a model has made of it may let padding see itself
         asked = self.forward.prompt.mask
         known = asked if isinstance(asked, Tensor) and asked.ndim == 2 and asked.shape[1] >= length else self.mask
-        return padding_of(known, length, held)
+        return padding_of(known, length, held, kind)
 
     def _note_valid(self, past: Past, length: int) -> None:
         for i, layer in enumerate(getattr(past.cache, "layers", ())):
@@ -109,13 +112,19 @@ class SideInputs:
     def _samples(self) -> Tensor | None:
         """Samples of packed rows, where transformers would have told them apart by position ids that start again."""
         given = self.given["positions"]
-        if given is None or self.mask is not None or self.forward.past.cache is not None or self._makes_cache():
+        if given is None or self.forward.past.cache is not None:
             return None
-        if given.ndim == 3:
-            if given.shape[0] != 4:
-                return None
-            given = given[0]
-        return packed_samples(given.expand(self.layout.batch, -1))
+        if self._prepares():
+            # a base model that makes the masks has done so before the decoder makes a cache
+            apart = self.forward.prompt.mask is None
+        else:
+            apart = self.mask is None and not self._makes_cache()
+        if not apart or given.ndim == 3 and given.shape[0] != 4:
+            return None
+        return packed_samples((given[0] if given.ndim == 3 else given).expand(self.layout.batch, -1))
+
+    def _prepares(self) -> bool:
+        return self.site.adapter.prepared_masks and is_finished(self.mask) and not self.forward.finished
 
     def _makes_cache(self) -> bool:
         """True where the decoder makes a cache of its own; with one, position ids tell no samples apart."""
@@ -126,7 +135,7 @@ class SideInputs:
         return bool(asked) and not checkpoints
 
     def _note_blocks(self) -> None:
-        if self.site.adapter.prepared_masks and is_finished(self.mask) and not self.forward.finished:
+        if self._prepares():
             self.blocks = forward_blocks(self.mask, self.forward.past.held, self.layout.length)
 
     def _note_added(self) -> None:
@@ -212,7 +221,8 @@ class SideInputs:
         """Take over the cache that the decoder has made itself; whether it makes one is its own affair."""
         if self.forward.past.cache is None and cache is not None:
             self.forward.past.cache = cache
-            self.layout.samples = None  # with a cache, position ids tell no samples apart
+            if not self._prepares():
+                self.layout.samples = None  # with a cache, position ids tell no samples apart
 
     # -- between the layers --------------------------------------------------------------------------------------------
 
@@ -242,9 +252,9 @@ class SideInputs:
             else:
                 table = self.blocks.get(kind) if isinstance(self.blocks, dict) else self.blocks
                 blocks = take_blocks(table, segment.packing, hidden.shape[0])
-                shown = None if layout.samples is None else layout.shown(segment)
+                apart = None if layout.samples is None else layout.apart(segment)
                 valid = past.valid.get(index)
-                self.memo[key] = layer_mask(self.config, index, hidden, layer, valid, segment.valid, blocks, shown)
+                self.memo[key] = layer_mask(self.config, index, hidden, layer, valid, segment.valid, blocks, apart)
         return self.memo[key]
 
     def _put_rotary(self, index: int, segment: Segment, hidden: Tensor, given: Arguments) -> None:

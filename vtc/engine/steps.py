@@ -30,7 +30,8 @@ def continue_on(site: Site, forward: Forward | None, given: Arguments) -> None:
     asked = given["mask"] if forward is None or forward.prompt.mask is None else forward.prompt.mask
     if length > 1:  # a one-token step is real; asking the device would stop it
         # the caller's columns are logical; masks that transformers has made count what the cache holds
-        new = padding_of(asked, length, kv.stored(first) + (kv.dropped(first) if finished else 0))
+        kind = layer_type(site.decoder.config, kv.index_of(cache, first))
+        new = padding_of(asked, length, kv.stored(first) + (kv.dropped(first) if finished else 0), kind)
         new = None if new is None or bool(new.all()) else new.to(rows.device)
     if forward is not None:
         _note(forward, cache, new, asked, full(batch, length, rows.device))
