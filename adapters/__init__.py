@@ -12,10 +12,16 @@ from torch import nn
 
 from vtc.core.words import deprecated, kind, nearest, shown
 
+from ._anyres import Anyres
+from ._frames import ClassFrames, InterpolatedFrames, PooledFrames
+from ._grid import Grid
+from ._merged import Merged, MergedSizes
+from ._plain import Plain
 from ._policy import PROMPT, PolicyAdapter
+from ._positioned import Positioned
 from .base import Adapter
 from .generic import GenericAdapter
-from .geometry import EncodeRecord, FeatureCall, Geometry
+from .geometry import Encoder, EncodeRecord, FeatureCall, Geometry
 
 AdapterChoice = str | Adapter | type[Adapter] | None
 
@@ -83,13 +89,13 @@ def choose_adapter(model: nn.Module, chosen: AdapterChoice = None) -> Adapter:
     return fitting(as_adapter(chosen), model, "Pass the adapter of its family, or leave adapter= out.")
 
 
-def as_adapter(chosen: AdapterChoice) -> Adapter:
-    """Turn a name or a class into an adapter."""
+def as_adapter(chosen: AdapterChoice, said: str = "adapter=") -> Adapter:
+    """Turn a name or a class into an adapter; ``said`` stands before it in messages."""
     if isinstance(chosen, str):
         known = {name: a for a in (*list_adapters(), GenericAdapter()) for name in (a.family, *a.model_types)}
         if chosen not in known:
             names = ", ".join([*list_families(), GenericAdapter.family])
-            raise ValueError(f"Unknown family adapter={shown(chosen)}.{nearest(chosen, known)} Known: {names}.")
+            raise ValueError(f"Unknown family {said}{shown(chosen)}.{nearest(chosen, known)} Known: {names}.")
         return known[chosen]
     if isinstance(chosen, type) and issubclass(chosen, Adapter):
         try:
@@ -123,10 +129,21 @@ __all__ = [
     "PROMPT",
     "Adapter",
     "AdapterChoice",
+    "Anyres",
+    "ClassFrames",
     "EncodeRecord",
+    "Encoder",
     "FeatureCall",
     "Geometry",
+    "Grid",
+    "InterpolatedFrames",
+    "Merged",
+    "MergedSizes",
+    "Plain",
     "PolicyAdapter",
+    "PooledFrames",
+    "Positioned",
+    "as_adapter",
     "choose_adapter",
     "find_adapter",
     "list_adapters",

@@ -82,11 +82,11 @@ class PolicyAdapter:
 
     def describe(self) -> str:
         """One line for the page of families."""
-        told = [f"calls `{name}`" for name in self.policy_calls]
+        told = [f"calls {name}" for name in self.policy_calls]
         if self.expert_path:
-            told.append(f"expert `{self.expert_path}`, chunk of `{self.chunk_field}` rows")
+            told.append(f"expert {self.expert_path} with {self.chunk_field} rows")
         if self.embeds_prompt:
-            told.append(f"prompt embedded by `{'.'.join(self.embeds_prompt)}`")
+            told.append(f"prompt embedded by {'.'.join(self.embeds_prompt)}")
         if self.action_length:
             told.append(f"{self.action_length} placeholders")
         return f"actions {self.actions}: {', '.join(told)}"

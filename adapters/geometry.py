@@ -155,8 +155,9 @@ class Geometry:
 
     def __repr__(self) -> str:
         """Name, and the options that are not the defaults."""
-        told = ((f.name, getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) != f.default)
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in told)})"
+        told = ((f, getattr(self, f.name)) for f in fields(self))
+        changed = [f"{f.name}={value!r}" for f, value in told if value != f.default and value != {}]
+        return f"{type(self).__name__}({', '.join(changed)})"
 
 
 __all__ = ["EncodeRecord", "Encoder", "FeatureCall", "FrameSeam", "Geometry"]

@@ -46,8 +46,8 @@ def deprecated(message: str) -> None:
     A DeprecationWarning that points into a library is shown to nobody.
     """
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and _inside(frame.f_back.f_code.co_filename, package):
+    frame, level = sys._getframe(1).f_back, 3  # whoever called the function with the old name
+    while frame is not None and _inside(frame.f_code.co_filename, package):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, DeprecationWarning, stacklevel=level)
 
