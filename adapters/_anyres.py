@@ -56,7 +56,7 @@ class Anyres(Geometry):
 
     def tiles(self, encoder: Encoder, call: FeatureCall) -> list[Tiles]:
         """Tiles of every image; images of a sample with several are not tiled (``batch_num_images``)."""
-        side, counts = encoder.config.vision_config.image_size, call.kwargs.get("batch_num_images")
+        side, counts = encoder.image_size, call.kwargs.get("batch_num_images")
         pinpoints = encoder.config.image_grid_pinpoints
         best = [select_best_resolution(tuple(s), pinpoints) for s in self._sizes(call)]
         alone = [True] * len(best) if counts is None else [int(n) == 1 for n in counts for _ in range(int(n))]
@@ -122,7 +122,7 @@ def _unit(modality: str, encoder: Encoder, packed: Packed, grid: Tiles, size: li
     side, newline = encoder.side, packed.crop < 0
     role = torch.where(newline, int(Role.NEWLINE), int(Role.PATCH))
     part = _fill_forward(packed.crop)
-    info: dict[str, Any] = {"boxes": _boxes(size, grid, encoder.config.vision_config.image_size), "base_side": side}
+    info: dict[str, Any] = {"boxes": _boxes(size, grid, encoder.image_size), "base_side": side}
     if grid:
         info["tile_grid"] = grid
         info["local_w"] = int(newline.nonzero()[0]) - side * side + 1

@@ -42,7 +42,7 @@ class Grid(Geometry):
         """Side of the merge groups of every unit, in patches."""
         if self.merge_sizes:
             return torch.as_tensor(call.argument(f"{call.modality}_merge_sizes")).tolist()
-        side: int = encoder.tower.spatial_merge_size
+        side: int = encoder.of_tower("spatial_merge_size")
         return [side] * len(self.grids(call))
 
     def lattices(self, encoder: Encoder, call: FeatureCall) -> list[tuple[int, int, int, int]]:
@@ -52,7 +52,7 @@ class Grid(Geometry):
 
     def units(self, encoder: Encoder, call: FeatureCall) -> list[Unit]:
         """Lattices after the merger."""
-        joined = getattr(encoder.tower.config, "temporal_patch_size", 1) if self.temporal else 1
+        joined = getattr(encoder.of_tower("config"), "temporal_patch_size", 1) if self.temporal else 1
         sizes = self.lattices(encoder, call)
         return [
             Unit(call.modality, t * h * w, grid=(t, h, w), info={"frames_per_part": joined}) for t, h, w, _ in sizes
@@ -75,7 +75,7 @@ class Grid(Geometry):
 
     def pixels(self, encoder: Encoder, call: FeatureCall) -> list[Tensor]:
         """Pixels of each merge group, per frame; all pictures of a temporal patch count."""
-        vision, frames, start = encoder.tower.config, [], 0
+        vision, frames, start = encoder.of_tower("config"), [], 0
         count = vision.patch_size**2 * getattr(vision, "temporal_patch_size", 1)
         patches = call.pixels.float().view(-1, 3, count)
         for t, h, w, m in self.lattices(encoder, call):

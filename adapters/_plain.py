@@ -41,7 +41,7 @@ class Plain(Geometry):
 
 def sized_lattices(encoder: Encoder, call: FeatureCall) -> list[tuple[int, int]]:
     """Rows and columns of patches of every image, from ``image_sizes``."""
-    patch: int = encoder.tower.patch_size
+    patch = encoder.patch_size
     return [(int(h) // patch, int(w) // patch) for h, w in torch.as_tensor(call.argument("image_sizes")).tolist()]
 
 

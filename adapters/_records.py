@@ -13,6 +13,9 @@ from vtc.core.stage import FrameGrids, Need
 
 from ._paths import follow
 
+REMEDY = " Leave adapter= out, or declare another geometry (docs/write-a-family.md)."
+"""What to do where a geometry and a model do not belong together."""
+
 
 @dataclass
 class FeatureCall:
@@ -139,15 +142,46 @@ class Encoder:
     @property
     def side(self) -> int:
         """Patches per side of a square crop."""
-        vision = self.config.vision_config
-        size, patch = (v if isinstance(v, int) else v[0] for v in (vision.image_size, vision.patch_size))
-        return size // patch
+        return self.image_size // self.patch_size
+
+    @property
+    def image_size(self) -> int:
+        """Pixels per side of a square crop."""
+        return self._of_config("vision_config.image_size")
+
+    @property
+    def patch_size(self) -> int:
+        """Pixels per side of a patch."""
+        return self._of_config("vision_config.patch_size")
 
     def number(self, source: float | str) -> float:
         """Return a number, or the field of the configuration that holds it (a dotted path)."""
-        found = follow(self.config, source) if isinstance(source, str) else source
+        return self._of_config(source) if isinstance(source, str) else source
+
+    def of_tower(self, path: str) -> Any:
+        """Return an attribute of the vision tower.
+
+        Raises
+        ------
+        ValueError
+            The tower, or the attribute, is not there.
+        """
+        found = follow(self.tower, path)
+        if found is None:
+            tower = "no vision tower" if self.tower is None else f"a {type(self.tower).__name__} without {path}"
+            raise ValueError(
+                f"The geometry of family {self.family!r} does not fit this model, which has {tower}.{REMEDY}"
+            )
+        return found
+
+    def _of_config(self, path: str) -> Any:
+        found = follow(self.config, path)
+        found = found[0] if isinstance(found, (list, tuple)) and found else found  # height and width, which are equal
         if not isinstance(found, (int, float)):
-            raise ValueError(f"Family {self.family!r}: its configuration has no number {source!r}, it has {found!r}.")
+            raise ValueError(
+                f"The geometry of family {self.family!r} does not fit this model, whose configuration has no number "
+                f"{path!r} (it has {found!r}).{REMEDY}"
+            )
         return found
 
     def full(self, call: FeatureCall) -> bool:

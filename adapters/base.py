@@ -14,6 +14,7 @@ from ._parts import MODALITIES, Parts
 from ._paths import follow
 from ._plain import Plain
 from ._policy import PolicyAdapter
+from ._records import REMEDY
 from .geometry import Encoder, EncodeRecord, FeatureCall, FrameSeam, Geometry
 
 
@@ -110,14 +111,30 @@ class Adapter(Parts):
         return geometry.lengths(encoder, call)
 
     def units(self, model: nn.Module, call: FeatureCall) -> list[Unit]:
-        """Geometry of every image or video: :meth:`.Geometry.units`."""
+        """Geometry of every image or video: :meth:`.Geometry.units`, which must be that of the features.
+
+        Raises
+        ------
+        ValueError
+            It is not: the adapter is one of another family.
+        """
         geometry, encoder = self._seen(model, call)
-        return geometry.units(encoder, call)
+        units = geometry.units(encoder, call)
+        told, rows = (
+            sum(u.length for u in units),
+            sum(geometry.lengths(encoder, call)) if call.output is not None else None,
+        )
+        if rows is not None and told != rows:
+            raise ValueError(
+                f"{geometry!r} of family {self.family!r} accounts for {told} feature rows, and {type(model).__name__} "
+                f"made {rows} for this call: it is not the geometry of this model.{REMEDY}"
+            )
+        return units
 
     def patch_index(self, model: nn.Module, call: FeatureCall) -> Tensor:
         """Patches behind every feature row: :meth:`.Geometry.patch_index`."""
         geometry, encoder = self._seen(model, call)
-        return geometry.patch_index(encoder, call)
+        return geometry.index(encoder, call)
 
     def carry(self, model: nn.Module, call: FeatureCall, need: Need, raw: list[Tensor]) -> Tensor:
         """Statistic of patches as one value per feature row: :meth:`.Geometry.carry`."""

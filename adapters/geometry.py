@@ -13,7 +13,7 @@ from vtc.core.layout import Unit
 from vtc.core.stage import Need
 
 from ._paths import follow
-from ._records import Encoder, EncodeRecord, FeatureCall, FrameSeam
+from ._records import REMEDY, Encoder, EncodeRecord, FeatureCall, FrameSeam
 
 @dataclass(frozen=True, repr=False)
 class Geometry:
@@ -43,6 +43,22 @@ class Geometry:
             Feature rows are not made of whole patches; the message says why.
         """
         raise NotImplementedError
+
+    def index(self, encoder: Encoder, call: FeatureCall) -> Tensor:
+        """:meth:`patch_index`, checked.
+
+        Raises
+        ------
+        ValueError
+            It names rows the tower does not have.
+        """
+        index, (crops, width) = self.patch_index(encoder, call), call.patches
+        if index.numel() and int(index.max()) >= crops * width:
+            raise ValueError(
+                f"{self!r} of family {encoder.family!r} names row {int(index.max())} of the tower, which has {crops} x "
+                f"{width}: it is not the geometry of this model.{REMEDY}"
+            )
+        return index
 
     def keeps_class(self, encoder: Encoder, call: FeatureCall) -> bool:
         """True when [CLS] is one of the features."""
@@ -91,7 +107,7 @@ class Geometry:
         batch = sum(r.shape[0] for r in raw) if same else 1
         flat = torch.cat([r.reshape(-1) for r in raw])
         placed = FeatureCall(call.modality, call.kwargs, call.output, (batch, flat.numel() // batch))
-        index, rows = self.patch_index(encoder, placed), sum(self.lengths(encoder, call))
+        index, rows = self.index(encoder, placed), sum(self.lengths(encoder, call))
         if index.shape[0] != rows:
             raise ValueError(
                 f"Family {encoder.family!r}: {flat.numel()} encoder patches became {rows} feature rows, and its "

@@ -11,7 +11,7 @@ import tiny
 import tiny_families
 import torch
 import transformers as tf
-from vtc.adapters import Adapter, FeatureCall, Grid, Merged, Plain, list_adapters
+from vtc.adapters import Adapter, FeatureCall, Grid, Merged, MergedSizes, Plain, Positioned, list_adapters
 from vtc.adapters.explicit import ExplicitAdapter
 
 import vtc
@@ -84,6 +84,41 @@ def test_a_wrong_family_is_noticed_when_it_encodes(model):
         model(**inputs)
 
 
+@pytest.mark.parametrize(
+    ("geometry", "text"),
+    [
+        (MergedSizes(), "accounts for 9 feature rows, and LlavaForConditionalGeneration made 36 for this call"),
+        (Grid(), "a CLIPVisionModel without spatial_merge_size"),
+        (Positioned(), "no number 'vision_config.pooling_kernel_size'"),
+    ],
+)
+def test_a_geometry_of_another_model_is_noticed(model, geometry, text):
+    class Wrong(Own):
+        image = geometry
+
+    output = type("Output", (), {"pooler_output": torch.zeros(1, 36, 32)})()
+    sizes, grid = torch.tensor([[12, 12]]), torch.tensor([[1, 6, 6]])
+    call = FeatureCall("image", {"image_sizes": sizes, "image_grid_thw": grid, "image_position_ids": sizes}, output)
+    with pytest.raises(ValueError, match=text + ".*Leave adapter= out"):
+        Wrong().units(model, call)
+
+
+def test_patches_the_tower_does_not_have_are_noticed(model):
+    class Beyond(Plain):
+        def patch_index(self, encoder, call):
+            return super().patch_index(encoder, call) + 1
+
+    class Wrong(Own):
+        image = Beyond()
+
+    inputs = tiny.alone(tiny_families.ALL["llava-clip"], 0)
+    with (
+        vtc.patched(model, "vtc-cls", adapter=Wrong),
+        pytest.raises(ValueError, match="names row 37 of the tower, which"),
+    ):
+        model(**inputs)
+
+
 def test_a_geometry_says_which_field_it_lacks(model):
     class Missing(Own):
         image = Merged(merge="vision_config.scale")
@@ -91,7 +126,7 @@ def test_a_geometry_says_which_field_it_lacks(model):
     inputs = tiny.batch(tiny_families.ALL["llava-clip"])
     with (
         vtc.patched(model, "pool", adapter=Missing),
-        pytest.raises(ValueError, match="no number 'vision_config.scale'"),
+        pytest.raises(ValueError, match="no number 'vision_config.scale' \(it has None\)"),
     ):
         model(**inputs)
 
