@@ -14,7 +14,7 @@ PIN := $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 FRESH := .venv-constraints
 EXTRAS := dev,eval,demo,train,calibrate,video
 
-.PHONY: demo test fuzz lint clean constraints soak
+.PHONY: demo test fuzz lint clean constraints soak pages
 
 demo: $(STAMP)
 	$(BIN)/python -m vtc.demos.main_job out
@@ -58,6 +58,11 @@ constraints:
 MINUTES ?= 60
 soak: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m vtc.eval.soak --minutes $(MINUTES) --page docs/reliability.md
+
+# what the registries say: the table in the README, docs/families.md
+pages: $(STAMP)
+	$(BIN)/python -m vtc.support
+	$(BIN)/python -m vtc.families
 
 clean:
 	rm -rf $(VENV) $(FRESH) out build dist *.egg-info

@@ -2,56 +2,89 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from vtc.compat import window_index
 from vtc.core.layout import Unit
 from vtc.core.stage import Need
 
-from .base import Adapter, FeatureCall
+from .geometry import Encoder, FeatureCall, Geometry
 
 
-class GridAdapter(Adapter):
-    """One feature row per merge group of consecutive patches; every frame of a video is a partition."""
+@dataclass(frozen=True, repr=False)
+class Grid(Geometry):
+    """Patches of any number of images in one sequence, merge group by merge group, with a grid (t, h, w) for each.
 
-    towers: ClassVar[tuple[str, ...]] = ("visual",)
-    multimodal_rope: ClassVar[bool] = True
+    One feature row per group, every frame of a video is a partition.
 
-    def grid_thw(self, call: FeatureCall) -> Tensor:
+    Parameters
+    ----------
+    temporal : bool
+        A frame of the grid stands for ``temporal_patch_size`` frames of the video.
+    windowed : bool
+        The blocks run in window order, and the merger puts its rows back.
+    merge_sizes : bool
+        Every image brings the side of its groups along (``image_merge_sizes``); else the tower has one.
+    """
+
+    temporal: bool = False
+    windowed: bool = False
+    merge_sizes: bool = False
+
+    def grids(self, call: FeatureCall) -> Tensor:
         """Patch grid [units, 3] of a feature call."""
-        return call.kwargs[f"{call.modality}_grid_thw"]
+        return torch.as_tensor(call.argument(f"{call.modality}_grid_thw"))
 
-    def merges(self, model: Any, call: FeatureCall) -> list[int]:
+    def merges(self, encoder: Encoder, call: FeatureCall) -> list[int]:
         """Side of the merge groups of every unit, in patches."""
-        side: int = self.tower(model).spatial_merge_size
-        return [side] * len(self.grid_thw(call))
+        if self.merge_sizes:
+            return torch.as_tensor(call.argument(f"{call.modality}_merge_sizes")).tolist()
+        side: int = encoder.of_tower("spatial_merge_size")
+        return [side] * len(self.grids(call))
 
-    def units(self, model: Any, call: FeatureCall) -> list[Unit]:
+    def lattices(self, encoder: Encoder, call: FeatureCall) -> list[tuple[int, int, int, int]]:
+        """Frames, rows and columns after the merger and side of the groups, of every unit."""
+        grids = zip(self.grids(call).tolist(), self.merges(encoder, call), strict=True)
+        return [(t, h // m, w // m, m) for (t, h, w), m in grids]
+
+    def units(self, encoder: Encoder, call: FeatureCall) -> list[Unit]:
         """Lattices after the merger."""
-        grids = zip(self.grid_thw(call).tolist(), self.merges(model, call), strict=True)
-        sizes = [(t, h // m, w // m) for (t, h, w), m in grids]
-        joined = getattr(self.tower(model).config, "temporal_patch_size", 1) if call.modality == "video" else 1
-        info = {"frames_per_part": joined}
-        return [Unit(call.modality, t * h * w, grid=(t, h, w), info=dict(info)) for t, h, w in sizes]
+        joined = getattr(encoder.of_tower("config"), "temporal_patch_size", 1) if self.temporal else 1
+        sizes = self.lattices(encoder, call)
+        return [
+            Unit(call.modality, t * h * w, grid=(t, h, w), info={"frames_per_part": joined}) for t, h, w, _ in sizes
+        ]
 
-    def patch_pixels(self, model: Any, call: FeatureCall) -> list[Tensor]:
+    def patch_index(self, encoder: Encoder, call: FeatureCall) -> Tensor:
+        """Consecutive merge groups; smaller ones repeat their patches up to the largest size of the call."""
+        sizes, start, rows = self.lattices(encoder, call), 0, []
+        widest = max((m for *_, m in sizes), default=1) ** 2
+        for t, h, w, m in sizes:
+            index = start + torch.arange(t * h * w * m * m).view(-1, m * m)
+            rows.append(index[:, torch.arange(widest) % (m * m)])
+            start += index.numel()
+        index = torch.cat(rows)
+        return index[self.natural_order(encoder, call)] if self.windowed else index
+
+    def natural_order(self, encoder: Encoder, call: FeatureCall) -> Tensor:
+        """Index that brings merged tokens from window order to raster order."""
+        return torch.argsort(torch.as_tensor(window_index(encoder.tower, self.grids(call)))).cpu()
+
+    def pixels(self, encoder: Encoder, call: FeatureCall) -> list[Tensor]:
         """Pixels of each merge group, per frame; all pictures of a temporal patch count."""
-        vision, name = self.tower(model).config, "pixel_values" if call.modality == "image" else "pixel_values_videos"
-        pixels = vision.patch_size**2 * getattr(vision, "temporal_patch_size", 1)
-        patches = call.kwargs[name].float().view(-1, 3, pixels)
-        units, group = self.units(model, call), self.merges(model, call)[0] ** 2
-        rows = patches.view(-1, group, 3, pixels).transpose(1, 2).flatten(2)
-        frames = [h * w for unit in units for t, h, w in [unit.grid or (1, 1, unit.length)] for _ in range(t)]
-        return list(rows.split(frames))
+        vision, frames, start = encoder.of_tower("config"), [], 0
+        count = vision.patch_size**2 * getattr(vision, "temporal_patch_size", 1)
+        patches = call.pixels.float().view(-1, 3, count)
+        for t, h, w, m in self.lattices(encoder, call):
+            stop = start + t * h * w * m * m
+            rows = patches[start:stop].view(-1, m * m, 3, count).transpose(1, 2).flatten(2)
+            frames += rows.split(h * w)
+            start = stop
+        return frames
 
-    def place_pixels(self, model: Any, call: FeatureCall, need: Need, values: list[Tensor]) -> Tensor:
+    def place_pixels(self, encoder: Encoder, call: FeatureCall, need: Need, values: list[Tensor]) -> Tensor:
         """Pixels come in the order of the features."""
         return torch.cat(values)
-
-    def patch_index(self, model: Any, call: FeatureCall) -> Tensor:
-        """Merge groups in the order of the features."""
-        group = self.merges(model, call)[0] ** 2
-        rows = torch.arange(sum(u.length for u in self.units(model, call)))
-        return rows[:, None] * group + torch.arange(group)

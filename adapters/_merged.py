@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from vtc.core.layout import Unit
 
-from .base import Adapter, FeatureCall
+from ._plain import sized_lattices
+from .geometry import Encoder, FeatureCall, Geometry
 
 
 def raster_groups(height: int, width: int, m: int) -> Tensor:
@@ -22,28 +23,66 @@ def raster_groups(height: int, width: int, m: int) -> Tensor:
     return lattice.reshape(rows, m, cols, m).transpose(1, 2).reshape(rows * cols, m * m)
 
 
-class MergedAdapter(Adapter):
-    """Every crop is a unit with a square lattice."""
+def crop_groups(encoder: Encoder, call: FeatureCall, m: int, cut: int) -> Tensor:
+    """Groups of square crops that lie in the tower one after another, ``cut`` rows of [CLS] before each."""
+    crops, width = call.patches
+    groups = raster_groups(encoder.side, encoder.side, m) + cut
+    return (groups[None] + torch.arange(crops)[:, None, None] * width).flatten(0, 1)
 
-    def merge(self, model: Any) -> int:
-        """Side of the merge groups, in patches."""
-        raise NotImplementedError
 
-    def side(self, model: Any) -> int:
-        """Patches per side of a crop."""
-        vision = model.config.vision_config
-        size, patch = (v if isinstance(v, int) else v[0] for v in (vision.image_size, vision.patch_size))
-        return size // patch
+@dataclass(frozen=True, repr=False)
+class Merged(Geometry):
+    """Every m x m patches of a square crop become a row; every crop is an image of its own.
 
-    def units(self, model: Any, call: FeatureCall) -> list[Unit]:
+    At most one of the three says how many patches are merged.
+
+    Parameters
+    ----------
+    merge : int or str
+        Side m of the groups, or the field of the configuration that holds it.
+    ratio : str
+        Field that holds 1 / m.
+    tokens : str
+        Field that holds the rows a crop becomes.
+    """
+
+    merge: int | str = 1
+    ratio: str = ""
+    tokens: str = ""
+
+    def group(self, encoder: Encoder) -> int:
+        """Side of the groups, in patches."""
+        if self.ratio:
+            return round(1 / encoder.number(self.ratio))
+        if self.tokens:
+            return encoder.side // round(encoder.number(self.tokens) ** 0.5)
+        return int(encoder.number(self.merge))
+
+    def units(self, encoder: Encoder, call: FeatureCall) -> list[Unit]:
         """One unit per crop, whatever the features are grouped by."""
-        side = self.side(model) // self.merge(model)
-        rows = sum(self.lengths(model, call))
+        side = encoder.side // self.group(encoder)
+        rows = sum(self.lengths(encoder, call))
         return [Unit(call.modality, side * side, grid=(1, side, side)) for _ in range(rows // (side * side))]
 
-    def patch_index(self, model: Any, call: FeatureCall) -> Tensor:
+    def patch_index(self, encoder: Encoder, call: FeatureCall) -> Tensor:
         """Merge groups of every crop, [CLS] cut."""
-        assert call.shape is not None
-        cut = int(self.has_class_token(model) and not self.keeps_class_row(model, call))
-        groups = raster_groups(self.side(model), self.side(model), self.merge(model)) + cut
-        return (groups[None] + torch.arange(call.shape[0])[:, None, None] * call.shape[1]).flatten(0, 1)
+        return crop_groups(encoder, call, self.group(encoder), self.cut(encoder, call))
+
+
+@dataclass(frozen=True, repr=False)
+class MergedSizes(Merged):
+    """Images of any size (``image_sizes``) in one packed sequence, every m x m patches of which become a row."""
+
+    def units(self, encoder: Encoder, call: FeatureCall) -> list[Unit]:
+        """Lattices after the merger."""
+        m = self.group(encoder)
+        merged = [(h // m, w // m) for h, w in sized_lattices(encoder, call)]
+        return [Unit(call.modality, h * w, grid=(1, h, w)) for h, w in merged]
+
+    def patch_index(self, encoder: Encoder, call: FeatureCall) -> Tensor:
+        """Merge groups of all images in one packed sequence."""
+        start, rows = 0, []
+        for h, w in sized_lattices(encoder, call):
+            rows.append(start + raster_groups(h, w, self.group(encoder)))
+            start += h * w
+        return torch.cat(rows)

@@ -1,20 +1,23 @@
-"""Aya Vision: SigLIP tiles, pixel shuffle, Cohere2 decoder."""
+"""Aya Vision and Command A Vision: SigLIP tiles, pixel shuffle, Cohere2 decoder."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from ._merged import Merged
+from .base import Adapter
 
-from ._merged import MergedAdapter
 
-
-class AyaVisionAdapter(MergedAdapter):
+class AyaVisionAdapter(Adapter):
     """Every tile gets its own budget."""
 
-    family: ClassVar[str] = "aya_vision"
-    model_types: ClassVar[tuple[str, ...]] = ("aya_vision",)
-    notes: ClassVar[str] = "every tile is an image of its own"
-    modalities: ClassVar[tuple[str, ...]] = ("image",)
+    family = "aya_vision"
+    model_types = ("aya_vision",)
+    notes = "every tile is an image of its own"
+    image = Merged(merge="downsample_factor")
+    video = None
 
-    def merge(self, model: Any) -> int:
-        """Side of the merge groups."""
-        return int(model.config.downsample_factor)
+
+class Cohere2VisionAdapter(AyaVisionAdapter):
+    """Command A Vision."""
+
+    family = "cohere2_vision"
+    model_types = ("cohere2_vision",)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from ._merged import Merged
+from .base import Adapter
 
-from ._merged import MergedAdapter
 
-
-class Gemma3Adapter(MergedAdapter):
+class Gemma3Adapter(Adapter):
     """Pooling is the merge."""
 
-    family: ClassVar[str] = "gemma3"
-    model_types: ClassVar[tuple[str, ...]] = ("gemma3",)
-    notes: ClassVar[str] = "images attend both ways; sliding windows"
-    modalities: ClassVar[tuple[str, ...]] = ("image",)
-    prepared_masks: ClassVar[bool] = True
-
-    def merge(self, model: Any) -> int:
-        """Side of the merge groups."""
-        return self.side(model) // round(model.config.mm_tokens_per_image**0.5)
+    family = "gemma3"
+    model_types = ("gemma3",)
+    notes = "images attend both ways; sliding windows"
+    prepared_masks = True
+    image = Merged(tokens="mm_tokens_per_image")
+    video = None

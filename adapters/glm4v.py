@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
-from ._grid import GridAdapter
+from .qwen2_vl import Qwen2VLAdapter
 
 
-class Glm4vAdapter(GridAdapter):
+class Glm4vAdapter(Qwen2VLAdapter):
     """A call holds images or videos, not both: the model itself cannot tell them apart."""
 
-    family: ClassVar[str] = "glm4v"
-    model_types: ClassVar[tuple[str, ...]] = ("glm4v",)
-    notes: ClassVar[str] = "images or video (one placeholder for both), M-RoPE"
-
-    def token_ids(self, model: Any) -> dict[str, int]:
-        """Videos use the image placeholder, too."""
-        token = int(model.config.image_token_id)
-        return {"image": token, "video": token}
+    family = "glm4v"
+    model_types = ("glm4v",)
+    notes = "images or video (one placeholder for both), M-RoPE"
+    placeholders = {"image": ("image_token_id",), "video": ("image_token_id",)}

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
-from torch import nn
-
-from ._merged import MergedAdapter
+from ._merged import Merged
+from .base import Adapter
 
 
-class Idefics3Adapter(MergedAdapter):
+class Idefics3Adapter(Adapter):
     """Features come per sample; every crop gets its own budget."""
 
-    family: ClassVar[str] = "idefics3"
-    model_types: ClassVar[tuple[str, ...]] = (
-        "idefics3",
-        "smolvlm",
-    )
-    notes: ClassVar[str] = "Idefics3 and SmolVLM; every crop is an image of its own"
-    modalities: ClassVar[tuple[str, ...]] = ("image",)
-    towers: ClassVar[tuple[str, ...]] = ("vision_model",)
-
-    def decoder(self, model: Any) -> nn.Module:
-        """Text model."""
-        return self.base(model).text_model
-
-    def merge(self, model: Any) -> int:
-        """Side of the merge groups."""
-        return int(model.config.scale_factor)
+    family = "idefics3"
+    model_types = ("idefics3", "smolvlm")
+    notes = "Idefics3 and SmolVLM; every crop is an image of its own"
+    decoder_path = "base_model.text_model"
+    towers = ("vision_model",)
+    image = Merged(merge="scale_factor")
+    video = None

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from ._merged import Merged
+from .base import Adapter
 
-from ._merged import MergedAdapter
 
-
-class InternVLAdapter(MergedAdapter):
+class InternVLAdapter(Adapter):
     """How many tiles make an image is not in the model's inputs: every tile gets its own budget."""
 
-    family: ClassVar[str] = "internvl"
-    model_types: ClassVar[tuple[str, ...]] = ("internvl",)
-    notes: ClassVar[str] = "every tile is an image of its own"
-    typical: ClassVar[dict[str, Any]] = {"has_class_token": True}
-    modalities: ClassVar[tuple[str, ...]] = ("image",)
-
-    def merge(self, model: Any) -> int:
-        """Side of the merge groups."""
-        return round(1 / model.config.downsample_ratio)
+    family = "internvl"
+    model_types = ("internvl",)
+    notes = "every tile is an image of its own"
+    typical = {"has_class_token": True}
+    image = Merged(ratio="downsample_ratio")
+    video = None

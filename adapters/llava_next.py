@@ -1,26 +1,29 @@
-"""LLaVA-NeXT (LLaVA-1.6): base crop and tiles, unpadded, a newline after every row."""
+"""LLaVA-NeXT (LLaVA-1.6) and LLaVA-NeXT-Video: base crop and tiles, unpadded, a newline after every row."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
-from torch import Tensor
-
-from ._anyres import AnyresAdapter
-from .base import FeatureCall
+from ._anyres import Anyres
+from ._frames import PooledFrames
+from .base import Adapter
+from .geometry import Geometry
 
 
-class LlavaNextAdapter(AnyresAdapter):
+class LlavaNextAdapter(Adapter):
     """Partition 0 is the whole image, the others are tiles."""
 
-    family: ClassVar[str] = "llava_next"
-    model_types: ClassVar[tuple[str, ...]] = ("llava_next",)
-    notes: ClassVar[str] = "LLaVA-1.6; tiles (anyres)"
-    typical: ClassVar[dict[str, Any]] = {"has_class_token": True}
-    modalities: ClassVar[tuple[str, ...]] = ("image",)
+    family = "llava_next"
+    model_types = ("llava_next",)
+    notes = "LLaVA-1.6; tiles (anyres)"
+    typical = {"has_class_token": True}
+    # "full": the crops that are packed carry no [CLS] row, and the model would warn about that
+    image = Anyres(options={"vision_feature_select_strategy": "full"})
+    video: Geometry | None = None
 
-    def pack(self, model: Any, call: FeatureCall, crops: list[Tensor], newline: Tensor) -> list[Tensor]:
-        """``pack_image_features`` of the model."""
-        pack = self.base(model).pack_image_features
-        # "full": the crops carry no [CLS] row, and the model would warn about that
-        return pack(crops, call.kwargs["image_sizes"], "full", image_newline=newline)[0]
+
+class LlavaNextVideoAdapter(LlavaNextAdapter):
+    """Every frame of a video is a partition."""
+
+    family = "llava_next_video"
+    model_types = ("llava_next_video",)
+    notes = "tiles (anyres), video"
+    video = PooledFrames()

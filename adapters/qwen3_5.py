@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
-from ._grid import GridAdapter
+from .qwen2_vl import Qwen2VLAdapter
 
 
-class Qwen3_5Adapter(GridAdapter):
+class Qwen3_5Adapter(Qwen2VLAdapter):
     """Linear layers are read from the configuration; cuts before them are refused."""
 
-    family: ClassVar[str] = "qwen3_5"
-    model_types: ClassVar[tuple[str, ...]] = ("qwen3_5",)
-    notes: ClassVar[str] = "hybrid attention: methods before the language model only"
-    typical: ClassVar[dict[str, Any]] = {"linear_layers": tuple(i for i in range(32) if i % 4 != 3)}
+    family = "qwen3_5"
+    model_types = ("qwen3_5",)
+    notes = "hybrid attention: methods before the language model only"
+    typical = {"linear_layers": tuple(i for i in range(32) if i % 4 != 3)}

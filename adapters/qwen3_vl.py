@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from ._grid import GridAdapter
+from .qwen2_vl import Qwen2VLAdapter
 
 
-class Qwen3VLAdapter(GridAdapter):
+class Qwen3VLAdapter(Qwen2VLAdapter):
     """The engine finds the number of deepstack layers in the configuration."""
 
-    family: ClassVar[str] = "qwen3_vl"
-    model_types: ClassVar[tuple[str, ...]] = ("qwen3_vl",)
-    notes: ClassVar[str] = "images and video, M-RoPE, deepstack"
+    family = "qwen3_vl"
+    model_types = ("qwen3_vl",)
+    notes = "images and video, M-RoPE, deepstack"
+
+
+class Qwen3VLMoeAdapter(Qwen3VLAdapter):
+    """With a mixture-of-experts decoder."""
+
+    family = "qwen3_vl_moe"
+    model_types = ("qwen3_vl_moe",)
+    notes = "mixture of experts; images and video, M-RoPE, deepstack"

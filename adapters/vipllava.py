@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
 from .base import Adapter
 
 
 class VipLlavaAdapter(Adapter):
     """One feature row per patch."""
 
-    family: ClassVar[str] = "vipllava"
-    model_types: ClassVar[tuple[str, ...]] = ("vipllava",)
-    notes: ClassVar[str] = "features of several encoder layers"
-    typical: ClassVar[dict[str, Any]] = {"has_class_token": True}
-    modalities: ClassVar[tuple[str, ...]] = ("image",)
+    family = "vipllava"
+    model_types = ("vipllava",)
+    notes = "features of several encoder layers"
+    typical = {"has_class_token": True}
+    video = None

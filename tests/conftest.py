@@ -19,6 +19,10 @@ torch.set_num_threads(1)
 
 import tiny_families  # noqa: E402
 
+import vtc  # noqa: E402
+
+OURS = tuple(os.path.dirname(m.__file__) + os.sep for m in (vtc, vtc.adapters))
+
 
 @functools.cache
 def _built(name: str, attention: str) -> Any:
@@ -59,7 +63,7 @@ class _Deprecations(logging.Handler):
         for frame in reversed(traceback.extract_stack()):
             parts = Path(frame.filename).parts
             if not {"transformers", "torch", "logging", "accelerate"} & set(parts) and frame.filename != __file__:
-                if "vtc" in parts or "adapters" in parts:
+                if frame.filename.startswith(OURS):
                     self.found.append(record.getMessage())
                 return
 

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
-    from vtc.adapters import find_adapter, list_models
+    from vtc.adapters import find_adapter, list_families
 
     from . import media, methods, video, viz
     from .config import Config, load
+    from .core.columns import Columns
     from .engine.handle import Handle
     from .methods import list_methods
     from .patching import patch, patched, unpatch
@@ -35,10 +36,12 @@ _LAZY = {
     "unpatch": ".patching",
     "patched": ".patching",
     "Handle": ".engine.handle",
+    "Columns": ".core.columns",
     "Config": ".config",
     "load": ".config",
     "list_methods": ".methods",
-    "list_models": ".adapters",
+    "list_families": ".adapters",
+    "list_models": ".adapters",  # old name of list_families
     "find_adapter": ".adapters",
 }
 _MODULES = {"methods", "media", "video", "viz", "adapters", "kernels", "eval", "demos", "report"}
@@ -57,12 +60,13 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "Columns",
     "Config",
     "Handle",
     "__version__",
     "find_adapter",
+    "list_families",
     "list_methods",
-    "list_models",
     "load",
     "media",
     "methods",

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, ParamSpec
 
 from torch import nn
 
-from .adapters import Adapter, find_adapter  # type: ignore[import-not-found,unused-ignore]
+from .adapters import Adapter, AdapterChoice, choose_adapter  # type: ignore[import-not-found,unused-ignore]
 from .adapters.explicit import explicit_adapter  # type: ignore[import-not-found,unused-ignore]
 from .compat import check_transformers, parse
 from .config import Config
 from .core.budget import Keep
+from .core.columns import Columns
 from .core.stage import ModelFacts
+from .core.words import deprecated
 from .engine.handle import Handle
 from .engine.installed import ATTRIBUTE
 from .methods import Method, make_method
 from .proof.ensuring import ensure
 
 log = logging.getLogger("vtc")
+P = ParamSpec("P")
 Choice = str | Method | Config | Sequence[Method | str]
 
 
@@ -30,9 +34,8 @@ def patch(
     keep: Keep | None = None,
     *,
     processor: Any = None,
-    image_start: int | None = None,
-    image_length: int | Sequence[int] | None = None,
-    action_length: int = 0,
+    adapter: AdapterChoice = None,
+    images: Columns | None = None,
     **options: Any,
 ) -> Handle:
     """Make a vision-language model run on fewer visual tokens, in place.
@@ -49,13 +52,13 @@ def patch(
         Share of each image's tokens in (0, 1], or tokens per image; default: the method's own.
     processor : optional
         The model's processor; only methods that read the question need it.
-    image_start, image_length : int (or a sequence of lengths, one per camera), optional
+    adapter : str, Adapter or class of one, optional
+        What vtc must know of the family: the name of one in :func:`vtc.list_families`, or an adapter of your own
+        (``docs/write-a-family.md``). Default: by ``config.model_type``.
+    images : Columns, optional
         For a language model that is handed embeddings with images in them, such as the one inside an OpenVLA-style
-        policy: column of the first image token, counted from the first real token of a row, and tokens per image.
-        ``vtc.patch(policy.language_model, "vla-pruner", keep=0.5, image_start=1, image_length=256)``. Any method
-        that acts after the projector or inside the language model will do.
-    action_length : int
-        With them: placeholders at the end of the prompt that become a chunk of actions in one pass (OpenVLA-OFT).
+        policy: where they stand in the prompt (:class:`vtc.Columns`). Any method that acts after the projector or
+        inside the language model will do.
     **options
         Hyperparameters of the method.
 
@@ -81,21 +84,20 @@ def patch(
     """
     found = check_transformers()
     model = unwrapped(model)
-    explicit = image_start is not None or image_length is not None or action_length
-    adapter = explicit_adapter(model, image_start, image_length, action_length) if explicit else find_adapter(model)
-    if adapter.since and parse(found) < parse(adapter.since):
-        raise ImportError(f"Family {adapter.family!r} needs transformers >= {adapter.since}, found {found}.")
+    family = _family(model, adapter, images, options)
+    if family.since and parse(found) < parse(family.since):
+        raise ImportError(f"Family {family.family!r} needs transformers >= {family.since}, found {found}.")
     if getattr(model.config, "is_encoder_decoder", False):
         raise TypeError(f"{type(model).__name__} has an encoder-decoder language model, which vtc does not support.")
-    ensure(adapter.family, model)
-    methods, reason = _resolve(method, keep, options, adapter.facts(model))
-    handle = Handle(model, methods, adapter, reason, processor, ask)  # raises before the old patch is touched
+    ensure(family.family, model)
+    methods, reason = _resolve(method, keep, options, family.facts(model))
+    handle = Handle(model, methods, family, reason, processor, ask)  # raises before the old patch is touched
     before = model.__dict__.get(ATTRIBUTE)
     if before is not None:
         before.remove()
     handle.install()
     names = " + ".join(f"{m.name}(keep={m.keep})" for m in methods)
-    log.info("patched %s (%s) with %s%s", type(model).__name__, adapter.family, names, f": {reason}" if reason else "")
+    log.info("patched %s (%s) with %s%s", type(model).__name__, family.family, names, f": {reason}" if reason else "")
     return handle
 
 
@@ -125,17 +127,65 @@ def unpatch(model: nn.Module) -> None:
     handle.remove()
 
 
-@contextmanager
-def patched(model: nn.Module, method: Choice = "auto", keep: Keep | None = None, **options: Any) -> Iterator[Handle]:
-    """Patch inside a ``with`` block; same arguments and errors as :func:`patch`.
+def _patched_by(patch: Callable[P, Handle]) -> Callable[P, AbstractContextManager[Handle]]:
+    """Derive ``patched``, which takes what ``patch`` takes."""
 
-    At its end calls of other threads, such as the last moments of one that streams, get ten seconds to finish.
-    """
-    handle = patch(model, method, keep, **options)
-    try:
-        yield handle
-    finally:
-        handle.remove(wait=10.0)
+    @contextmanager
+    def patched(*args: P.args, **kwargs: P.kwargs) -> Iterator[Handle]:
+        """Patch inside a ``with`` block; same arguments and errors as :func:`patch`.
+
+        At its end calls of other threads, such as the last moments of one that streams, get ten seconds to finish.
+        """
+        handle = patch(*args, **kwargs)
+        try:
+            yield handle
+        finally:
+            handle.remove(wait=10.0)
+
+    patched.__qualname__ = patched.__name__
+    shown = inspect.signature(patch).replace(return_annotation="AbstractContextManager[Handle]")
+    patched.__signature__ = shown  # type: ignore[attr-defined]
+    return patched
+
+
+patched = _patched_by(patch)
+
+
+def _family(model: nn.Module, adapter: AdapterChoice, images: Columns | None, options: dict[str, Any]) -> Adapter:
+    """Adapter of a model; old names of ``images`` are taken out of the options."""
+    images = _old_columns(options, images)
+    if images is None:
+        return choose_adapter(model, adapter)
+    if adapter is not None:
+        raise TypeError(
+            "adapter= and images= say two things of one model: images= is for a language model alone, whose prompts "
+            "hold images; pass one of them."
+        )
+    return explicit_adapter(model, images)
+
+
+OLD_COLUMNS = {"image_start": "start", "image_length": "length", "action_length": "actions"}
+
+
+def _old_columns(options: dict[str, Any], images: Columns | None) -> Columns | None:
+    """``images`` from the parameters it had before it was one; they go in the next release."""
+    given = {new: options.pop(old) for old, new in OLD_COLUMNS.items() if old in options}
+    told = {new: value for new, value in given.items() if value is not None and (new, value) != ("actions", 0)}
+    if not told:
+        return images
+    if images is not None:
+        raise TypeError(f"images= says it all: leave out {', '.join(o for o, n in OLD_COLUMNS.items() if n in told)}.")
+    if not {"start", "length"} <= told.keys():
+        raise ValueError(
+            "image_start and image_length belong together: the first column of the image tokens and how many there "
+            "are. Pass images=vtc.Columns(start, length) instead."
+        )
+    found = Columns(**told)
+    deprecated(
+        f"{', '.join(OLD_COLUMNS)} of vtc.patch are one parameter now and go in the next release: pass "
+        f"images=vtc.{found!r}."
+    )
+    return found
 
 
 AUTO_CHOICES = ("vtc-cls", "pool")

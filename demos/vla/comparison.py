@@ -71,8 +71,7 @@ def pruned(policy: Policy, method: str, keep: float) -> Iterator[Handle]:
         policy.language_model,
         method,
         keep,
-        image_start=IMAGE_START,
-        image_length=policy.image_length,
+        images=vtc.Columns(IMAGE_START, policy.image_length),
         **OPTIONS.get(method, {}),
     ) as handle:
         yield handle

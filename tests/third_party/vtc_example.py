@@ -29,6 +29,6 @@ class EveryOther(Method):
 class ExampleAdapter(Adapter):
     """A family that follows transformers' conventions needs names only."""
 
-    family: ClassVar[str] = "example_vlm"
-    model_types: ClassVar[tuple[str, ...]] = ("example_vlm",)
-    modalities: ClassVar[tuple[str, ...]] = ("image",)
+    family = "example_vlm"
+    model_types = ("example_vlm",)
+    video = None

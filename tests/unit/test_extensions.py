@@ -45,7 +45,7 @@ def relabelled(name: str, kind: str):
 
 
 def test_a_package_brings_a_method_and_a_family(example_package):
-    assert "every-other" in vtc.list_methods() and "example_vlm" in vtc.list_models()
+    assert "every-other" in vtc.list_methods() and "example_vlm" in vtc.list_families()
     model, case = relabelled("llava-clip", "example_vlm"), tiny_families.ALL["llava-clip"]
     with vtc.patched(model, "every-other", keep=0.25) as handle, torch.no_grad():
         model(**tiny.alone(case, 0))

@@ -23,7 +23,7 @@ def call(*words: str, status: int = 0):
 
 @pytest.fixture
 def two_families(monkeypatch):
-    monkeypatch.setattr("vtc.adapters.list_models", lambda: ["internvl", "qwen3_5"])
+    monkeypatch.setattr("vtc.adapters.list_families", lambda: ["internvl", "qwen3_5"])
 
 
 def test_one_family_as_json():

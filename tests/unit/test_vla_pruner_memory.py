@@ -32,7 +32,7 @@ def policy():
 
 
 def patched(policy, method="vla-pruner", **options):
-    return vtc.patched(policy.language_model, method, keep=0.25, image_start=1, image_length=PATCHES, **options)
+    return vtc.patched(policy.language_model, method, keep=0.25, images=vtc.Columns(1, PATCHES), **options)
 
 
 def act(policy, seed, rows=2, words=(6, 4), **options):
@@ -276,7 +276,7 @@ def test_assistants_are_refused(policy):
 def test_no_other_method_beside_it(policy):
     methods = [vtc.methods.VLAPruner(keep=0.5), vtc.methods.FastV(keep=0.5, layer=2)]
     with pytest.raises(ValueError, match="no other method may drop any"):
-        vtc.patch(policy.language_model, methods, image_start=1, image_length=PATCHES)
+        vtc.patch(policy.language_model, methods, images=vtc.Columns(1, PATCHES))
 
 
 def test_a_disabled_handle_learns_nothing(policy):

@@ -35,9 +35,10 @@ def plain():
     assert "_vtc_handle" not in found.language_model.__dict__, "a test left its model patched"
 
 
-def patched(policy, method="vla-pruner", keep=0.5, **options):
+def patched(policy, method="vla-pruner", keep=0.5, actions=0, **options):
     lengths = (PATCHES,) * policy.cameras if policy.cameras > 1 else PATCHES
-    return vtc.patched(policy.language_model, method, keep=keep, image_start=1, image_length=lengths, **options)
+    images = vtc.Columns(1, lengths, actions)
+    return vtc.patched(policy.language_model, method, keep=keep, images=images, **options)
 
 
 @torch.no_grad()
@@ -172,7 +173,7 @@ def test_a_loop_of_its_own_equals_generate(plain):
 def test_a_chunk_in_one_pass(attention):
     """OpenVLA-OFT: placeholders that see everything, two cameras; the prompt's own rows give the semantic score."""
     policy = policy_of(attention, 2)
-    with torch.no_grad(), patched(policy, action_length=5) as handle:
+    with torch.no_grad(), patched(policy, actions=5) as handle:
         for seed in range(5):
             obs, seen = observation(seed, rows=2, words=(6, 4), cameras=2), Seen({})
             found = policy.chunk(*obs, 5)
@@ -237,7 +238,7 @@ def test_dropping_before_the_model_equals_a_shorter_prompt(plain):
 @pytest.mark.parametrize("method", ["vtc-cls", "hired", "visionzip"])
 def test_methods_of_the_encoder_say_why_not(plain, method):
     with pytest.raises(ValueError, match="(?i)encoder|vision|tower"):
-        vtc.patch(plain.language_model, method, image_start=1, image_length=PATCHES)
+        vtc.patch(plain.language_model, method, images=vtc.Columns(1, PATCHES))
 
 
 def test_a_decoder_without_a_head(plain):
@@ -245,7 +246,7 @@ def test_a_decoder_without_a_head(plain):
     model, obs = plain.language_model.model, observation(4, rows=2, words=(6, 4))
     with (
         torch.no_grad(),
-        vtc.patched(model, "vla-pruner", keep=0.5, warmup="semantic", image_start=1, image_length=16) as h,
+        vtc.patched(model, "vla-pruner", keep=0.5, warmup="semantic", images=vtc.Columns(1, 16)) as h,
     ):
         hidden = model(inputs_embeds=plain.embed(*obs), attention_mask=plain.mask(obs[1])).last_hidden_state
         assert hidden.shape[1] == 23 and h.last.after == 16
@@ -263,7 +264,7 @@ def test_sliding_windows_and_static_caches(plain):
     model.set_attn_implementation("eager")
     embeds = tiny.noise(1, 20, 32, seed=3)
     with vtc.patched(
-        model, "vla-pruner", keep=0.5, image_start=1, image_length=PATCHES, action_layers=[1, 3]
+        model, "vla-pruner", keep=0.5, images=vtc.Columns(1, PATCHES), action_layers=[1, 3]
     ) as handle:
         out = model.generate(inputs_embeds=embeds, do_sample=False, max_new_tokens=ACTIONS)
         with handle.disabled(), torch.no_grad():
@@ -283,15 +284,10 @@ def test_sliding_windows_and_static_caches(plain):
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
-        (dict(image_start=1), ValueError, "belong together"),
-        (dict(image_length=16), ValueError, "belong together"),
-        (dict(image_start=-1, image_length=16), ValueError, "image_start=-1"),
-        (dict(image_start=1, image_length=0), ValueError, "image_length=0"),
-        (dict(image_start=1, image_length=1.5), TypeError, "image_length=1.5"),
-        (dict(image_start=1, image_length=()), ValueError, "at least one image"),
-        (dict(image_start=1, image_length=16, action_length=-1), ValueError, "action_length=-1"),
-        (dict(image_start=1, image_length=16, action_layers=[6]), ValueError, r"0 \.\. 5"),
-        (dict(image_start=1, image_length=16, layer=6), ValueError, "has 6 layers"),
+        (dict(images=(1, 16)), TypeError, r"\(1, 16\) is a tuple; pass vtc\.Columns"),
+        (dict(images=vtc.Columns(1, 16), adapter="llava"), TypeError, "pass one of them"),
+        (dict(images=vtc.Columns(1, 16), action_layers=[6]), ValueError, r"0 \.\. 5"),
+        (dict(images=vtc.Columns(1, 16), layer=6), ValueError, "has 6 layers"),
     ],
 )
 def test_wrong_arguments(plain, options, error, text):
@@ -301,7 +297,7 @@ def test_wrong_arguments(plain, options, error, text):
 
 def test_the_policy_itself_is_not_the_model(plain):
     with pytest.raises(TypeError, match=r"policy\.language_model"):
-        vtc.patch(plain, "vla-pruner", image_start=1, image_length=16)
+        vtc.patch(plain, "vla-pruner", images=vtc.Columns(1, 16))
 
 
 def test_a_prompt_too_short_for_the_image(plain):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import bench, calibrate, demo, doctor, evaluate, inspecting, methods, models, path, run, sweep, viz
+from . import bench, calibrate, demo, doctor, evaluate, families, inspecting, methods, models, path, run, sweep, viz
 from .errors import SafeGroup
 from .output import print_banner
 
@@ -21,6 +21,7 @@ app.command("viz")(viz.viz)
 app.command("demo")(demo.demo)
 app.command("methods")(methods.methods)
 app.command("models")(models.models)
+app.command("families")(families.families)
 app.command("inspect")(inspecting.inspect)
 app.command("doctor")(doctor.doctor)
 app.command("path")(path.path)

@@ -18,9 +18,10 @@ def inspect(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
-    """Show a model's family, facts, token layout for an image, and which methods work on it (and why not)."""
+    """Show what vtc reads of a model, its facts, the tokens of an image, and which methods work on it (and why not)."""
     from vtc.adapters import find_adapter
     from vtc.demos.embedded import sample
+    from vtc.families import describe
 
     from .loading import load
 
@@ -32,6 +33,7 @@ def inspect(
         "model": loaded.name,
         "family": adapter.family,
         "notes": adapter.notes or None,
+        "reads": describe(adapter, loaded.model),
         "facts": asdict(facts),
         "image_size": list(picture.size),
         "layout": _layout(loaded.model, loaded.processor, picture),
@@ -80,6 +82,7 @@ def _methods(facts: Any) -> list[dict[str, Any]]:
 
 def _show(result: dict[str, Any]) -> None:
     typer.echo(f"{result['model']}: family {result['family']}" + (f" ({result['notes']})" if result["notes"] else ""))
+    print_table(["what", "where"], list(result["reads"].items()))
     print_table(["fact", "value"], list(result["facts"].items()))
     width, height = result["image_size"]
     for unit in result["layout"]:

@@ -24,7 +24,7 @@ def verdicts_on(family: str | None, model: str | None) -> list[Verdict]:
 
     be_quiet()
     try:
-        from vtc.adapters import list_models
+        from vtc.adapters import list_families
         from vtc.proof import prove
     except Exception as error:  # a release whose names the engine does not know fails here already
         reason = f"{type(error).__name__}: {one_line(error)}"
@@ -32,7 +32,7 @@ def verdicts_on(family: str | None, model: str | None) -> list[Verdict]:
     torch.set_num_threads(1)  # too small to gain from more threads, which only wait for one another
     if model is not None:
         return [prove(load_config(model))]
-    return [prove(name) for name in _watched([family] if family else list_models())]
+    return [prove(name) for name in _watched([family] if family else list_families())]
 
 
 def _watched(names: list[str]) -> Any:

@@ -145,7 +145,7 @@ class DecoderSpan:
         side.read(rows)
         images.records = [self.site.adapter.scattered(record, forward.prompt.extra) for record in images.records]
         locate(images, rows.shape[0])
-        forward.end = end_of_prompt(forward, self.site.adapter.action_length)
+        forward.end = end_of_prompt(forward, self.site.adapter.policy.action_length)
         check_packing(forward, side.mask, side.held)
         for listener in self.listeners:
             listener.prompt(forward)

@@ -88,7 +88,7 @@ class Entrance:
         real = None if embeds is None or cached else padding_of(mask, embeds.shape[1], cached)
         forward.prompt = Prompt(given["ids"], embeds, mask, real, cached, given.kwargs)
         if not images.records:
-            images.records, images.placeholders = self.site.adapter.given(self.site.model, forward.prompt)
+            images.records, images.placeholders = self.site.adapter.policy.given(self.site.model, forward.prompt)
         if not images.placeholders:
             images.placeholders = placeholders_of(self.site, forward.prompt)
 

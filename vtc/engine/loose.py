@@ -99,7 +99,7 @@ class Loose:
             warnings.warn(
                 "vtc: this prompt came as inputs_embeds and no image was found in it, so nothing was pruned. If there "
                 "are image features in it, encode them with get_image_features of the patched model, or say where they "
-                "are: vtc.patch(..., image_start=..., image_length=...).",
+                "are: vtc.patch(..., images=vtc.Columns(start, length)).",
                 UserWarning,
                 stacklevel=2,
             )

@@ -30,7 +30,7 @@ Use
 ::
 
     # OpenVLA-style: a language model of transformers that is handed [BOS][image tokens][instruction] as inputs_embeds
-    handle = vtc.patch(policy.language_model, "vla-pruner", keep=0.5, image_start=1, image_length=256)
+    handle = vtc.patch(policy.language_model, "vla-pruner", keep=0.5, images=vtc.Columns(1, 256))
     # pi0
     handle = vtc.patch(model, "vla-pruner", keep=0.5)
 

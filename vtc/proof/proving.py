@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vtc.adapters import list_models
+from vtc.adapters import list_families
 
 from ..methods import make_method
 from ..methods.base import Method
@@ -41,7 +41,7 @@ def prove(
     Parameters
     ----------
     what : str, model or config
-        A family of :func:`vtc.list_models`, proved on tiny random models of its own; or a model or config of
+        A family of :func:`vtc.list_families`, proved on tiny random models of its own; or a model or config of
         transformers, which is shrunk first (see :func:`vtc.proof.shrink.shrunk`).
     methods : sequence of str or Method, optional
         What to prune with; default: drops by norm before and inside the language model, with positions kept and closed
@@ -108,8 +108,8 @@ def _setups(what: Any) -> tuple[str, str, list[tuple[str, Any]]]:
 
         case = shrunk(getattr(what, "config", what))
         return case.family, "", [(case.name, lambda: Talking(case))]
-    if what not in list_models():
-        raise ValueError(f"Unknown family {what!r}.{_near(what, list_models())} Known: {', '.join(list_models())}.")
+    if what not in list_families():
+        raise ValueError(f"Unknown family {what!r}.{_near(what, list_families())} Known: {', '.join(list_families())}.")
     if what in too_old():
         from importlib.metadata import version
 

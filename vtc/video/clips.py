@@ -164,7 +164,7 @@ def _joined(parts: list[ClipPixels]) -> ClipPixels:
 def _unpacked(handle: Any, modality: str, chosen: dict[str, Tensor], pixels: Tensor) -> Tensor:
     """Pictures [pictures, 3, H, W] of one frame's packed patches, which lie merge group by merge group."""
     adapter, model = handle.adapter, handle.model
-    merge = adapter.merges(model, FeatureCall(modality, chosen))[0]
+    merge = adapter.geometry(modality).merges(adapter.encoder(model, modality), FeatureCall(modality, chosen))[0]
     side = adapter.tower(model, modality).config.patch_size
     _, h, w = chosen[f"{modality}_grid_thw"][0].tolist()
     patches = pixels.view(h // merge, w // merge, merge, merge, 3, -1, side, side)

@@ -178,7 +178,7 @@ class Actions(Listener):
     def _queries(self, forward: Forward) -> tuple[Tensor, Tensor]:
         """Physical columns of the action queries in the prompt: the placeholders at its end, or its last token."""
         layout = forward.tokens
-        number = max(1, self.site.adapter.action_length)
+        number = max(1, self.site.adapter.policy.action_length)
         rank = layout.real.flip(1).long().cumsum(1).flip(1)  # the last real column is number 1
         chosen = layout.real & (rank <= number)
         columns = torch.argsort(chosen.to(torch.int8), dim=1, stable=True)[:, -number:]

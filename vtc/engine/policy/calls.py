@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from vtc.adapters import PROMPT
+
 from ..patch import Patch
 from ..seams import NAMES
 from ..site import Site
@@ -17,7 +19,6 @@ from ..wrapping import Undo, Wrapped
 if TYPE_CHECKING:
     from .actions import Actions
 
-PROMPT = "vtc_prompt"
 ONE_BY_ONE = {
     "num_beams": "beam search",
     "num_return_sequences": "several sequences per prompt",
@@ -28,7 +29,7 @@ ONE_BY_ONE = {
 
 def wrap_calls(actions: Actions, undo: Undo) -> None:
     """Wrap the methods that run a whole policy call."""
-    for name in actions.site.adapter.policy_calls:
+    for name in actions.site.adapter.policy.policy_calls:
         if hasattr(type(actions.site.model), name):
             undo.wrap(actions.site.model, name, PolicyCall(actions))
 
@@ -86,8 +87,8 @@ class EmbeddedPrompts:
 
     def install(self, undo: Undo) -> None:
         """Wrap the method that embeds, if the model has one."""
-        if self.site.adapter.embeds_prompt is not None:
-            path, name = self.site.adapter.embeds_prompt
+        if self.site.adapter.policy.embeds_prompt is not None:
+            path, name = self.site.adapter.policy.embeds_prompt
             undo.wrap(self.site.model.get_submodule(path), name, self.embed)
 
     def embed(self, seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> object:

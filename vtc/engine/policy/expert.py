@@ -35,7 +35,7 @@ class Expert:
 
     def install(self, undo: Undo) -> None:
         """Hook its layers."""
-        expert = self.site.adapter.expert(self.site.model)
+        expert = self.site.adapter.policy.expert(self.site.model)
         for index, layer in enumerate(() if expert is None else expert.layers):
             undo.add(layer.register_forward_pre_hook(ServedLayer(index), with_kwargs=True))
 
@@ -91,7 +91,7 @@ class ExpertQueries:
         """Mean over the action rows: [B, M]."""
         batch, _, queries, _ = attention.q.shape
         site = self.actions.site
-        number = min(queries, site.adapter.expert_rows(site.model))
+        number = min(queries, site.adapter.policy.expert_rows(site.model))
         rows = torch.arange(queries - number, queries, device=attention.q.device).expand(batch, -1)
         shares = mean_rows(attention, rows, torch.ones_like(rows, dtype=torch.bool))
         return self.actions.tally(collector.context).pick(self.need.layer, shares, None)
@@ -105,7 +105,7 @@ def watch_expert(actions: Actions, needs: list[Need], undo: Undo) -> None:
     ValueError
         A layer cannot be read.
     """
-    expert = actions.site.adapter.expert(actions.site.model)
+    expert = actions.site.adapter.policy.expert(actions.site.model)
     for need in needs:
         module = actions.site.attention(expert.layers[need.layer])
         if module is None:

@@ -1,4 +1,4 @@
-"""The table of set-ups: at least one per family of :func:`vtc.list_models` that answers in text."""
+"""The table of set-ups: at least one per family of :func:`vtc.list_families` that answers in text."""
 
 from __future__ import annotations
 
