@@ -80,9 +80,9 @@ def state(model: Any) -> tuple:
 
 @functools.cache
 def bystander() -> tuple[Any, Any]:
-    """Another patched model of this thread, and its answer."""
+    """Another patched model of this thread, and its answer; without taps, of which other tests want to see none."""
     model = tiny.CASES["llava-siglip"].build()
-    vtc.patch(model, "fastv", keep=0.5)
+    vtc.patch(model, "divprune", keep=0.5)
     return model, answer(model, tiny.alone(tiny.CASES["llava-siglip"], 0))
 
 

@@ -132,6 +132,7 @@ def cell(row: dict[str, Any], group: str) -> str:
 def render(rows: Iterable[dict[str, Any]]) -> str:
     """The page."""
     rows = list(rows)
+    refused: dict[str, list[str]] = {}
     lines = ["| transformers | " + " | ".join(GROUPS) + " | matrix and engine proofs |", "|---|" + "---|" * 6]
     notes = []
     for row in rows:
@@ -139,8 +140,10 @@ def render(rows: Iterable[dict[str, Any]]) -> str:
         lines.append(f"| {row['version']} | " + " | ".join(cell(row, g) for g in GROUPS) + f" | {tests} |")
         for name, found in row.get("families", {}).items():
             if found["outcome"] != "holds":
-                notes.append(f"- {row['version']}, {name}, {found['outcome']}: {found['reason']}")
+                why = re.sub(r", found [\d.]+", "", found["reason"])
+                refused.setdefault(f"{name}, {found['outcome']}: {why}", []).append(row["version"])
         notes += [f"- {row['version']}, failed: `{name}`" for name in row.get("failed", ())]
+    notes = [f"- {why} ({', '.join(versions)})" for why, versions in refused.items()] + notes
     return HEAD + "\n".join([*lines, "", *notes]).rstrip() + "\n"
 
 

@@ -6,6 +6,7 @@ import oracle
 import pytest
 import tiny
 import torch
+import transformers
 from transformers import GenerationMixin
 
 import vtc
@@ -113,7 +114,7 @@ def test_cached_equals_uncached_in_every_generation_mode(tiny_model, name, atten
     model, case = tiny_model(name, attention), tiny.CASES[name]
     inputs = tiny.batch(case)
     modes = [{}]
-    if ENCODES_ONCE:
+    if ENCODES_ONCE and not transformers.__version__.startswith("5.18."):  # whose own uncached beams are others
         modes += [dict(num_beams=3, num_return_sequences=2), dict(do_sample=True, top_k=10, num_return_sequences=2)]
     # the last prompt token moves in uncached steps, so only methods that do not read it can be compared this way
     method = oracle.Norms(keep=0.6, cuts=((2, 0.5),))

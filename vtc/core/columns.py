@@ -49,7 +49,11 @@ class Columns:
         object.__setattr__(self, "length", self._lengths())
 
     def _lengths(self) -> tuple[int, ...]:
-        several = self.length if isinstance(self.length, Sequence) and not isinstance(self.length, (str, bytes, bytearray)) else None
+        several = (
+            self.length
+            if isinstance(self.length, Sequence) and not isinstance(self.length, (str, bytes, bytearray))
+            else None
+        )
         lengths = tuple(_count("length", n, 1) for n in ((self.length,) if several is None else several))
         if not lengths:
             raise ValueError(f"Columns(length={shown(self.length)}): pass the tokens of at least one image.")
