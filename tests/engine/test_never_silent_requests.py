@@ -121,7 +121,7 @@ def test_features_of_elsewhere_are_told_of_once(tiny_model):
             model(inputs_embeds=embeds)
 
 
-@pytest.mark.parametrize("method", [m for m in vtc.list_methods() if m != "quota"])
+@pytest.mark.parametrize("method", vtc.list_methods())
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_features_that_are_not_finite_are_refused(tiny_model, method, bad):
     """No method ranks by noise."""
