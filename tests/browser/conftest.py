@@ -98,7 +98,7 @@ def open_page(server, browser):
         )
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         page.goto(address)
         page.wait_for_selector("#ask")
         if address == server:  # tokens of other models are not counted before somebody asks

@@ -27,7 +27,10 @@ def canonical(name: str) -> str:
 
 def installed(found: list[Distribution] | None = None) -> dict[str, str]:
     """Version of every distribution, without our own and the installers."""
-    names = {canonical(d.metadata["Name"]): d.version.split("+")[0] for d in found or distributions()}
+    names: dict[str, str] = {}
+    for one in found or distributions():
+        # the first on the path counts: setuptools adds copies of its own behind it once it is imported
+        names.setdefault(canonical(one.metadata["Name"]), one.version.split("+")[0])
     return {name: version for name, version in sorted(names.items()) if name not in OURS}
 
 

@@ -52,5 +52,5 @@ def test_a_row_of_the_sweep():
     row = {"version": "5.7.1", "families": sweep.families(proof), "tests": ["3 passed"], "failed": ["a::b"]}
     page = sweep.render([row])
     assert "| 5.7.1 | 1 / 1 | - | 0 / 1 | 0 / 1 | - | 3 passed |" in page
-    assert "- 5.7.1, gemma4, refused: kv: needs 5.23" in page and "- 5.7.1, pi0, differs: masking: off by 1" in page
+    assert "- gemma4, refused: kv: needs 5.23 (5.7.1)" in page and "- pi0, differs: masking: off by 1 (5.7.1)" in page
     assert "failed: `a::b`" in page and sweep.minors()[0] == "5.5" and sweep.minors()[-1] == "5.24"

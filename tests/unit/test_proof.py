@@ -302,3 +302,13 @@ def test_difference():
     a = torch.tensor([1.0, -4.0])
     assert difference(a, a) == 0 and difference(a + torch.tensor([0.0, 1.0]), a) == 0.25
     assert difference(a, torch.ones(3)) == float("inf") and difference(a * torch.nan, a) == float("inf")
+
+
+def test_other_patched_models_of_the_process_are_no_fault(tiny_model):
+    from vtc.proof.obligations import state
+
+    model, other = tiny_model("llava-clip"), all_cases()["llava-siglip"].build()
+    with vtc.patched(other, "fastv", keep=0.5), torch.no_grad():
+        other(**all_cases()["llava-siglip"].alone(0))
+        before = state(model)
+    assert state(model) == before

@@ -16,6 +16,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ..core.stage import Decoder
+from ..engine.measure.tap import is_ours
 from ..methods.base import Method
 from .probes import Norms
 from .setups import Ran, Setup
@@ -177,7 +178,7 @@ def state(model: Any) -> dict[str, Any]:
         found[f"config of {where}"] = id(module.__dict__.get("config"))
         found[f"class of {where}"] = type(module)
     for table in (ALL_ATTENTION_FUNCTIONS, ALL_MASK_ATTENTION_FUNCTIONS):
-        found[f"{type(table).__name__} of transformers"] = sorted(table.keys())
+        found[f"{type(table).__name__} of transformers"] = sorted(k for k in table.keys() if not is_ours(k))
     return found
 
 

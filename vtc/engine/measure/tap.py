@@ -118,6 +118,11 @@ def _live(tap: AttentionTap) -> None:
     weakref.finalize(tap, _gone, id(tap)).atexit = False
 
 
+def is_ours(name: str) -> bool:
+    """True for a kernel that stands in transformers' table for patched models that are alive."""
+    return bool(_LIVE) and name.startswith(PREFIX)
+
+
 def _gone(tap: int) -> None:
     """The last tap of the process takes our names out of transformers' table."""
     with _LOCK:
