@@ -20,14 +20,14 @@ from transformers.generation.streamers import BaseStreamer
 import vtc
 from vtc.engine.gate import BusyError
 
-from .world import MODES, Answer, Refused, World
+from .world import MODES, Answer, Broken, Refused, World
 
-Pairs = Iterator[tuple[Answer, list[Answer]] | Refused]
-"""An answer and those of which it must be one, or a refusal."""
+Pairs = Iterator[tuple[Answer, list[Answer]] | Refused | Broken]
+"""An answer and those of which it must be one, or a refusal, or the planned end of a call without an answer."""
 Kind = Callable[[World, Any, str, random.Random], Pairs]
 
 IMAGES = ("one image", "another image")
-KEEP, WEAKER = 0.5, 0.75
+KEEP, WEAKER = KEEPS = 0.5, 0.75
 
 
 def plain_call(world: World, handle: Any, method: str, rng: random.Random) -> Pairs:
@@ -39,7 +39,7 @@ def plain_call(world: World, handle: Any, method: str, rng: random.Random) -> Pa
 
 def turns(world: World, handle: Any, method: str, rng: random.Random) -> Pairs:
     """A second turn on the cache of the first."""
-    yield world.turns(), [world.second(method)]
+    yield world.turns(), [world.second(method, KEEP)]
 
 
 class Queue(BaseStreamer):
@@ -78,20 +78,41 @@ def parallel(world: World, handle: Any, method: str, rng: random.Random) -> Pair
 
 def interrupted(world: World, handle: Any, method: str, rng: random.Random) -> Pairs:
     """Ctrl-C at a random time, then another prompt."""
-    before = signal.signal(signal.SIGALRM, _ctrl_c)
-    try:
-        with contextlib.suppress(KeyboardInterrupt):
-            try:
-                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-3, 0.08))
-                world.run("one image")
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    yield from _ctrl_c(lambda: world.run("one image"), rng, world.expected(method, "one image", "greedy", KEEP))
     yield world.run("another image"), [world.expected(method, "another image", "greedy", KEEP)]
 
 
-def _ctrl_c(*args: Any) -> None:
+def interrupted_beside(world: World, handle: Any, method: str, rng: random.Random) -> Pairs:
+    """Ctrl-C at a random time while another thread generates, which goes on."""
+    prompt = rng.choice(list(world.prompts))
+    with _threads([lambda: world.run(prompt)]) as found:
+        yield from _ctrl_c(lambda: world.run("one image"), rng, world.expected(method, "one image", "greedy", KEEP))
+        after = world.run("another image")
+    yield found[0], [world.expected(method, prompt, "greedy", KEEP)]
+    yield after, [world.expected(method, "another image", "greedy", KEEP)]
+
+
+def _ctrl_c(body: Callable[[], Answer], rng: random.Random, want: Answer) -> Pairs:
+    """Run with an alarm clock that rings as Ctrl-C does."""
+    answer, struck = None, None
+    before = signal.signal(signal.SIGALRM, _ring)
+    try:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-3, 0.08))
+            answer = body()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except KeyboardInterrupt as error:
+        struck = Broken(error.with_traceback(None))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    if answer is not None:
+        yield answer, [want]
+    elif struck is not None:
+        yield struck
+
+
+def _ring(*args: Any) -> None:
     raise KeyboardInterrupt
 
 
@@ -100,8 +121,9 @@ def failed(world: World, handle: Any, method: str, rng: random.Random) -> Pairs:
     module = rng.choice([m for _, m in world.model.named_modules() if not isinstance(m, torch.nn.ModuleList)])
     hook = module.register_forward_pre_hook(_fail)
     try:
-        with contextlib.suppress(ZeroDivisionError):
-            world.run("one image")
+        yield world.run("one image"), [world.expected(method, "one image", "greedy", KEEP)]
+    except ZeroDivisionError as error:
+        yield Broken(error.with_traceback(None))
     finally:
         hook.remove()
     yield world.run("another image"), [world.expected(method, "another image", "greedy", KEEP)]
@@ -231,6 +253,7 @@ KINDS: dict[str, Kind] = {
     "several threads": parallel,
     "two models at once": beside,
     "after Ctrl-C": interrupted,
+    "Ctrl-C beside a thread": interrupted_beside,
     "after an exception": failed,
     "disabled() beside a pruned call": switched_off,
     "keep changed meanwhile": keep_changed,

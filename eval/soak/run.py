@@ -16,8 +16,8 @@ import transformers
 
 import vtc
 
-from .kinds import KINDS
-from .world import Refused, World, plain
+from .kinds import KEEPS, KINDS
+from .world import Broken, Refused, World, plain
 
 MODELS = ("llava-clip", "qwen2_5_vl")
 GROWTH = 1.1  # share of resident memory that the second half may end with
@@ -31,8 +31,8 @@ class Soak:
     ----------
     seconds : float
     seed : int
-    equal, refused, wrong : Counter
-        Answers by kind of call.
+    equal, refused, broken, wrong : Counter
+        Answers by kind of call, and calls that were ended on purpose.
     methods : Counter
         Calls by method.
     memory : list of (int, float)
@@ -45,6 +45,7 @@ class Soak:
     seed: int
     equal: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
+    broken: Counter[str] = field(default_factory=Counter)
     wrong: Counter[str] = field(default_factory=Counter)
     methods: Counter[str] = field(default_factory=Counter)
     memory: list[tuple[int, float]] = field(default_factory=list)
@@ -77,7 +78,7 @@ def soak(
     Parameters
     ----------
     seconds : float
-        How long.
+        How long, the answers that are computed beforehand not counted.
     seed : int
     models : sequence of str
         Names of tiny models.
@@ -97,7 +98,8 @@ def soak(
     rng, result = random.Random(seed), Soak(seconds, seed)
     worlds = [World(name, threads) for name in models]
     for world, other in zip(worlds, [*worlds[1:], worlds[0]], strict=True):
-        world.other, world.methods = other, list(methods or vtc.list_methods())
+        world.other = other
+        world.prepare(methods or vtc.list_methods(), KEEPS)
     end, quarter, done = time.monotonic() + seconds, 0, 0
     while (now := time.monotonic()) < end and done != calls:
         done += 1
@@ -125,6 +127,8 @@ def _one(result: Soak, world: World, kind: str, method: str, rng: random.Random)
         for found in KINDS[kind](world, handle, method, rng):
             if isinstance(found, Refused):
                 result.refused[kind] += 1
+            elif isinstance(found, Broken):
+                result.broken[kind] += 1
             elif any(found[0].equals(one) for one in found[1]):
                 result.equal[kind] += 1
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from vtc.proof.models.parts import SPECIAL, Inputs
 from .scorer import even
 
 STEPS, WORD = 5, 40
+TURNS = "second turn"
 OPTIONS: dict[str, dict[str, Any]] = {
     "vflowopt": {"exact_budget": True},
     "quota": {"scorer": even},
@@ -34,7 +36,10 @@ MODES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Answer:
-    """Ids [B, L + new], and logits [B, new, V] where rows of beams do not hide them."""
+    """Ids [B, L + new], and logits [B, new, V]; of beams, whose rows change places, the scores [B] of the sequences.
+
+    A stream has ids alone.
+    """
 
     ids: Tensor
     logits: Tensor | None
@@ -53,6 +58,17 @@ class Refused:
     """One of vtc's own refusals, where it is an answer: it was said and nothing was changed."""
 
     error: Exception
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A call that an interrupt or an exception ended, as was planned: it has no answer."""
+
+    error: BaseException
+
+
+Request = tuple[str | None, str, str, float]
+"""Method, prompt, mode and keep."""
 
 
 class World:
@@ -81,13 +97,12 @@ class World:
 
     def __init__(self, name: str, threads: int = 3) -> None:
         self.name, self.threads, self.case = name, threads, all_cases()[name]
-        self.other, self.methods = self, vtc.list_methods()
+        self.other, self.methods = self, list[str]()
         # never run: transformers hooks what has run once for its hidden states, by functions that cannot be pickled
         self.unused = self.case.build().eval()
         self.model, self.quiet = copy.deepcopy(self.unused), copy.deepcopy(self.unused)
         self.prompts = self._prompts()
-        self.expected = functools.cache(self._expected)
-        self.second = functools.cache(self._second)
+        self._alone: dict[Request, Answer] = {}
 
     def _prompts(self) -> dict[str, Inputs]:
         first = self.case.alone(0)
@@ -118,34 +133,57 @@ class World:
                 **{**options, **MODES[mode], **extra},
                 return_dict_in_generate=True,
                 output_logits=True,
+                output_scores=mode == "beams",
             )
-        return Answer(out.sequences, None if mode == "beams" else torch.stack(out.logits, 1))
+        return Answer(out.sequences, out.sequences_scores if mode == "beams" else torch.stack(out.logits, 1))
 
     def turns(self, model: Any = None) -> Answer:
         """Two turns on one cache: the second feeds text alone."""
         model, first = self.model if model is None else model, self.prompts["one image"]
-        options: dict[str, Any] = dict(max_new_tokens=3, min_new_tokens=3, do_sample=False)
+        options: dict[str, Any] = dict(
+            max_new_tokens=3, min_new_tokens=3, do_sample=False, return_dict_in_generate=True, output_logits=True
+        )
         with torch.no_grad():
-            out = model.generate(**first, **options, return_dict_in_generate=True)
+            out = model.generate(**first, **options)
             more = torch.cat([out.sequences, torch.full((1, 4), WORD)], 1)
             name = next(n for n in NAMES["cache"] if n in out.keys())  # older names answer, too, with a warning
             cache = {name: out[name]}
             again = model.generate(input_ids=more, attention_mask=torch.ones_like(more), **cache, **options)
-        return Answer(again, None)
+        return Answer(again.sequences, torch.stack(again.logits, 1))
 
-    def _expected(self, method: str | None, prompt: str, mode: str, keep: float) -> Answer:
-        self.patch(method, keep, self.quiet)
+    def prepare(self, methods: Sequence[str], keeps: Sequence[float]) -> None:
+        """Compute all expected answers, before anything else happens.
+
+        Parameters
+        ----------
+        methods : sequence of str
+            That are drawn from.
+        keeps : sequence of float
+            The one all modes run with, and others that greedy calls run with.
+        """
+        self.methods = list(methods)
+        for method in (None, *methods):
+            for prompt in self.prompts:
+                for mode in MODES:
+                    for keep in keeps if mode == "greedy" else keeps[:1]:
+                        ask = functools.partial(self.run, prompt, mode, self.quiet)
+                        self._note((method, prompt, mode, keep), ask)
+            self._note((method, "", TURNS, keeps[0]), functools.partial(self.turns, self.quiet))
+
+    def _note(self, request: Request, ask: Callable[[], Answer]) -> None:
+        self.patch(request[0], request[-1], self.quiet)
         try:
-            return self.run(prompt, mode, self.quiet)
+            self._alone[request] = ask()
         finally:
             plain(self.quiet)
 
-    def _second(self, method: str) -> Answer:
-        self.patch(method, model=self.quiet)
-        try:
-            return self.turns(self.quiet)
-        finally:
-            plain(self.quiet)
+    def expected(self, method: str | None, prompt: str, mode: str, keep: float) -> Answer:
+        """What was computed beforehand."""
+        return self._alone[method, prompt, mode, keep]
+
+    def second(self, method: str, keep: float) -> Answer:
+        """Answer to the second of two turns, as it was computed beforehand."""
+        return self._alone[method, "", TURNS, keep]
 
 
 def plain(model: Any) -> None:

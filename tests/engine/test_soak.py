@@ -11,6 +11,7 @@ from vtc.eval.soak import __main__ as command
 from vtc.eval.soak import run as running
 from vtc.eval.soak.kinds import KINDS
 from vtc.eval.soak.run import Soak, soak
+from vtc.eval.soak.world import World
 
 from vtc.engine.handle import Handle
 
@@ -32,7 +33,7 @@ def status(monkeypatch, tmp_path) -> Callable[..., tuple[int, str]]:
 
 
 def total(page: str) -> list[int]:
-    """Answers, and how many of them were equal, refused and wrong."""
+    """Calls, and how many of them were equal, refused, broken off and wrong."""
     line = next(line for line in page.splitlines() if line.startswith("| all |"))
     return [int(cell) for cell in line.split("|")[2:-1]]
 
@@ -40,21 +41,28 @@ def total(page: str) -> list[int]:
 def test_every_answer_equals_the_one_alone(status):
     code, page = status(SMALL)
     assert all(f"| {kind} |" in page for kind in KINDS)
-    answers, equal, refused, wrong = total(page)
-    assert code == 0 and wrong == 0 and equal >= CALLS and answers == equal + refused
+    calls, equal, refused, broken, wrong = total(page)
+    assert code == 0 and wrong == 0 and equal >= CALLS and calls == equal + refused + broken
+    assert refused and broken
 
 
 def test_a_planted_fault_is_found(status, monkeypatch):
     monkeypatch.setattr(Handle, "off", property(lambda handle: False))
     code, page = status(SMALL)
-    assert code == 1 and total(page)[3] > 0
+    assert code == 1 and total(page)[-1] > 0
     faults = [line for line in page.splitlines() if line.startswith("- ")]
     assert faults and all(line.startswith("- disabled() beside a pruned call: ") for line in faults)
     assert all(line.endswith("another answer than alone") for line in faults)
 
 
 def test_a_call_that_raises_is_wrong(status, monkeypatch):
-    monkeypatch.setattr(Handle, "note", lambda handle, record: 1 / 0)
+    prepare = World.prepare
+
+    def then_break(world, *args):
+        prepare(world, *args)
+        monkeypatch.setattr(Handle, "note", lambda handle, record: 1 / 0)
+
+    monkeypatch.setattr(World, "prepare", then_break)
     code, page = status(functools.partial(SMALL, calls=2))
     assert code == 1 and "ZeroDivisionError" in page
 
