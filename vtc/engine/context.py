@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
+
+from .scope import Scope
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Settings:
 
 
 _PLAIN = Settings()
-_SETTINGS: ContextVar[Mapping[int, Settings]] = ContextVar("vtc_settings", default=MappingProxyType({}))
+_SETTINGS: Scope[Mapping[int, Settings]] = Scope("vtc_settings", MappingProxyType({}))
 
 
 def settings_of(handle: object) -> Settings:
@@ -41,12 +42,7 @@ def settings_of(handle: object) -> Settings:
     return _SETTINGS.get().get(id(handle), _PLAIN)
 
 
-@contextmanager
-def settings(handle: object, **changes: Any) -> Iterator[None]:
+def settings(handle: object, **changes: Any) -> AbstractContextManager[Mapping[int, Settings]]:
     """Change them for what this thread or task runs inside."""
     known = _SETTINGS.get()
-    token = _SETTINGS.set({**known, id(handle): replace(settings_of(handle), **changes)})
-    try:
-        yield
-    finally:
-        _SETTINGS.reset(token)
+    return _SETTINGS.bind({**known, id(handle): replace(settings_of(handle), **changes)})

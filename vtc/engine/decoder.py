@@ -65,11 +65,11 @@ class DecoderSpan:
         self.entrance.install(undo)
         rotary = getattr(self.site.decoder, "rotary_emb", None)
         if isinstance(rotary, nn.Module):
-            undo.add(rotary.register_forward_pre_hook(self.rotary, with_kwargs=True))
+            undo.before(rotary, self.rotary, with_kwargs=True)
         for index, layer in enumerate(self.site.layers):
             if index >= self.starts:
-                undo.add(layer.register_forward_pre_hook(Layer(self, index), with_kwargs=True))
-        undo.add(self.site.layers[0].register_forward_hook(check_layer_output))
+                undo.before(layer, Layer(self, index), with_kwargs=True)
+        undo.behind(self.site.layers[0], check_layer_output)
         self.meter.install(undo)
 
     # -- the decoder ---------------------------------------------------------------------------------------------------

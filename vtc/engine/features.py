@@ -55,7 +55,7 @@ class Features:
         for span in self.spans:
             span.install(undo)
         if self.seam is not None:
-            undo.add(self.seam.module.register_forward_hook(self._note_frames))
+            undo.behind(self.seam.module, self._note_frames)
 
     def _note_frames(self, module: nn.Module, args: tuple, output: Tensor) -> None:
         """Keep the frames of a video as they pass the seam."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,6 +15,7 @@ from ..core.prompt import Prompt
 from ..core.stage import Need
 from ..core.tokens import AddedRows, TokenLayout
 from .clock import Clock
+from .scope import Scope
 from .types import Cache
 from .wrapping import Wrapped
 
@@ -152,7 +151,7 @@ class Forward:
         self.meter, self.seat, self.added = Meter(), None, None
 
 
-_CURRENT: ContextVar[Forward | None] = ContextVar("vtc_forward", default=None)
+_CURRENT: Scope[Forward | None] = Scope("vtc_forward", None)
 
 
 def current(handle: object) -> Forward | None:
@@ -161,14 +160,9 @@ def current(handle: object) -> Forward | None:
     return forward if forward is not None and forward.handle is handle else None
 
 
-@contextmanager
-def running(forward: Forward | None) -> Iterator[None]:
+def running(forward: Forward | None) -> AbstractContextManager[Forward | None]:
     """Make ``forward`` the one that runs in this thread; None hides the one that does.
 
     Whatever ends it, Ctrl-C as well, the one before is back.
     """
-    token = _CURRENT.set(forward)
-    try:
-        yield
-    finally:
-        _CURRENT.reset(token)
+    return _CURRENT.bind(forward)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from .clock import Clock
 from .forward import Forward
 from .listener import Listener
 from .patch import Patch
+from .scope import Scope
 from .seams import NAMES, PIXELS
 from .site import Site
 from .wrapping import Undo, Wrapped
@@ -30,7 +30,7 @@ class Scored:
     clock: Clock
 
 
-_SCORED: ContextVar[Mapping[int, Scored]] = ContextVar("vtc_scored", default={})  # noqa: B039 - never written into
+_SCORED: Scope[Mapping[int, Scored]] = Scope("vtc_scored", {})
 """Of the calls that are running in this thread, by handle."""
 
 
@@ -71,11 +71,8 @@ class Frames(Listener):
         if skip or torch.compiler.is_compiling() or self.handle.given_scores is not None:
             return seat.original(*args, **kwargs)
         inputs = {**({NAMES["ids"][0]: args[0]} if args else {}), **kwargs}
-        token = _SCORED.set({**known, id(self.handle): self._score(method, inputs)})
-        try:
+        with _SCORED.bind({**known, id(self.handle): self._score(method, inputs)}):
             return seat.original(*args, **kwargs)
-        finally:
-            _SCORED.reset(token)
 
     def _score(self, method: Any, inputs: dict[str, Any]) -> Scored:
         tensor = next((v for v in inputs.values() if isinstance(v, Tensor)), None)

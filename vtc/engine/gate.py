@@ -30,38 +30,69 @@ class Ticket:
         self.thread: int | None = threading.get_ident()
 
 
+class Tickets:
+    """Those of one purpose that are held, in all threads, oldest first."""
+
+    def __init__(self) -> None:
+        self._known: list[weakref.ref[Ticket]] = []
+
+    @contextmanager
+    def held(self) -> Iterator[Ticket]:
+        """Hold one inside of a block."""
+        ticket = Ticket()
+        known = weakref.ref(ticket)
+        try:
+            self._known.append(known)
+            yield ticket
+        finally:
+            ticket.thread = None
+            self._forget()
+
+    def valid(self) -> list[Ticket]:
+        """Those that are not over."""
+        held = [known() for known in list(self._known)]
+        return [ticket for ticket in held if ticket is not None and ticket.thread is not None]
+
+    def _forget(self) -> None:
+        """Leave out what is over: one by one, since other threads add to the same list."""
+        for known in list(self._known):
+            ticket = known()
+            if ticket is None or ticket.thread is None:
+                with suppress(ValueError):  # another thread was quicker
+                    self._known.remove(known)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # a copy of a model runs nothing yet
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__()  # type: ignore[misc]
+
+
 class Gate:
     """Calls of one patch that are under way, in all threads."""
 
     def __init__(self) -> None:
-        self._calls: list[weakref.ref[Ticket]] = []
-        self._shutters: list[weakref.ref[Ticket]] = []
+        self._calls, self._shutters = Tickets(), Tickets()
 
     @contextmanager
     def inside(self) -> Iterator[None]:
         """One call, from its start to its end."""
-        ticket = Ticket()
-        known = weakref.ref(ticket)
-        try:
-            self._calls.append(known)
+        with self._calls.held() as ticket:
             # first the ticket, then the look: whoever shuts the gate does it the other way round
-            while _valid(self._shutters) and not self._holds(ticket):
+            while self._shutters.valid() and not self._holds(ticket):
                 ticket.thread = None
                 time.sleep(PAUSE)
                 ticket.thread = threading.get_ident()
             yield
-        finally:
-            ticket.thread = None
-            _forget(self._calls)
 
     def _holds(self, ticket: Ticket) -> bool:
         """True when the thread of a ticket has another one: its call began before the gate was shut."""
-        return any(other is not ticket and other.thread == ticket.thread for other in _valid(self._calls))
+        return any(other is not ticket and other.thread == ticket.thread for other in self._calls.valid())
 
     def threads(self) -> set[int]:
         """Living threads with a call under way."""
         alive = {thread.ident for thread in threading.enumerate()}
-        return {ticket.thread for ticket in _valid(self._calls) if ticket.thread in alive}  # type: ignore[misc]
+        return {ticket.thread for ticket in self._calls.valid() if ticket.thread in alive}  # type: ignore[misc]
 
     @contextmanager
     def closed(self, wait: float) -> Iterator[None]:
@@ -74,10 +105,9 @@ class Gate:
         """
         if threading.get_ident() in self.threads():
             raise BusyError("A call of this patched model is running in this very thread: take the patch off after it.")
-        ticket, until = Ticket(), time.monotonic() + wait
-        try:
-            self._shutters.append(weakref.ref(ticket))
-            while self.threads() or _valid(self._shutters)[0] is not ticket:
+        until = time.monotonic() + wait
+        with self._shutters.held() as ticket:
+            while self.threads() or self._shutters.valid()[0] is not ticket:
                 if time.monotonic() >= until:
                     raise BusyError(
                         f"The model is running in {max(1, len(self.threads()))} other thread(s): wait for them to end "
@@ -85,27 +115,3 @@ class Gate:
                     )
                 time.sleep(PAUSE)
             yield
-        finally:
-            ticket.thread = None
-            _forget(self._shutters)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # a copy of a model runs nothing yet
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__()  # type: ignore[misc]
-
-
-def _valid(tickets: list[weakref.ref[Ticket]]) -> list[Ticket]:
-    """Those that are not over, oldest first."""
-    held = [known() for known in list(tickets)]
-    return [ticket for ticket in held if ticket is not None and ticket.thread is not None]
-
-
-def _forget(tickets: list[weakref.ref[Ticket]]) -> None:
-    """Leave out what is over: one by one, since other threads add to the same list."""
-    for known in list(tickets):
-        ticket = known()
-        if ticket is None or ticket.thread is None:
-            with suppress(ValueError):  # another thread was quicker
-                tickets.remove(known)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from .decoder import DecoderSpan
 from .features import Features
 from .forward import Forward, running
 from .frames import Frames
+from .gate import Tickets
 from .installed import Installed, Part
 from .listener import Listener
 from .loose import Loose
@@ -82,7 +82,7 @@ class Handle(Remembering):
         self.last: CallRecord | None = None
         self.loose, self._ask = Loose(), ask
         self._prefilled: float | None = None
-        self._outside: list[int] = []
+        self._outside = Tickets()
         site, plan = Site(model, adapter, self.facts), Plan.of(self.methods, self.facts)
         self._outline = plan.outline
         check_seams(site, plan)
@@ -148,12 +148,8 @@ class Handle(Remembering):
         It holds for the calls that this thread (or task) makes inside. For a thread started inside, run its target in
         ``contextvars.copy_context()``.
         """
-        self._outside.append(threading.get_ident())
-        try:
-            with settings(self, off=True), running(None), nobody_collects():
-                yield
-        finally:
-            self._outside.remove(threading.get_ident())
+        with self._outside.held(), settings(self, off=True), running(None), nobody_collects():
+            yield
 
     @property
     def off(self) -> bool:
@@ -163,7 +159,7 @@ class Handle(Remembering):
     @property
     def enabled(self) -> bool:
         """False while any thread is inside of :meth:`disabled`; only its own calls run unpatched."""
-        return not self._outside
+        return not self._outside.valid()
 
     # -- one call ------------------------------------------------------------------------------------------------------
 

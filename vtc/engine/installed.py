@@ -53,10 +53,11 @@ class Installed:
         if isinstance(self._model, _Gone):
             raise ValueError("This handle was taken off: patch the model anew.")
         try:
+            # first the way back: whatever Ctrl-C leaves of this block, vtc.unpatch finds the handle
+            self._model.__dict__[ATTRIBUTE] = self._owner
             for part in self.parts:
                 part.install(self._undo)
             last(self._model, self._undo)
-            self._model.__dict__[ATTRIBUTE] = self._owner
         except BaseException:
             self._take_off()
             raise

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from .forward import Forward, Images
 from .measure.tap import active
 from .patch import Patch
 from .plan import Plan
+from .scope import Scope
 from .seams import Arguments, eagerly, tower_mask
 from .site import Site
 from .types import Called
@@ -63,7 +63,7 @@ class TowerRun:
         return self.memo[key][1]
 
 
-_RUN: ContextVar[TowerRun | None] = ContextVar("vtc_tower_run", default=None)
+_RUN: Scope[TowerRun | None] = Scope("vtc_tower_run", None)
 
 
 def tower_run() -> TowerRun | None:
@@ -71,14 +71,9 @@ def tower_run() -> TowerRun | None:
     return _RUN.get()
 
 
-@contextmanager
-def tower_runs(run: TowerRun) -> Iterator[None]:
+def tower_runs(run: TowerRun) -> AbstractContextManager[TowerRun | None]:
     """Make ``run`` the pass of this thread; whatever ends it, it is over."""
-    token = _RUN.set(run)
-    try:
-        yield
-    finally:
-        _RUN.reset(token)
+    return _RUN.bind(run)
 
 
 class TowerSpan:
@@ -104,9 +99,9 @@ class TowerSpan:
         if len(self.cuts) > 1 or self.cuts[0] > last:
             raise ValueError(f"One encoder cut at a layer <= {last} is supported, got layers {self.cuts}.")
         for i in range(self.cuts[0], last + 1):
-            undo.add(blocks[i].register_forward_pre_hook(Block(self, i), with_kwargs=True))
+            undo.before(blocks[i], Block(self, i), with_kwargs=True)
         # prepended: transformers' own hooks that collect hidden states must see the full length
-        undo.add(blocks[last].register_forward_hook(self.scatter, prepend=True))
+        undo.behind(blocks[last], self.scatter, prepend=True)
 
     def running(self) -> TowerRun | None:
         """The pass of this thread, if it is one through this tower."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -29,7 +29,10 @@ class Wrapped:
         self.body: Callable[[Wrapped, tuple, dict[str, Any]], Any] | None = body
         self.own = name in owner.__dict__
         self.before: Any = owner.__dict__.get(name)
-        owner.__dict__[name] = self
+
+    def sit(self) -> None:
+        """Stand in front of the method."""
+        self.owner.__dict__[self.name] = self
 
     @property
     def original(self) -> Callable:
@@ -68,21 +71,76 @@ class Wrapped:
             del self.owner.__dict__[self.name]
 
 
+class Hook:
+    """A forward hook of torch that can be taken off although nobody knows whether it was put on.
+
+    Parameters
+    ----------
+    module : nn.Module
+    body : callable
+    before : bool
+        In front of the module's forward, else behind it.
+    **how
+        For torch, such as ``with_kwargs=True``.
+    """
+
+    def __init__(self, module: nn.Module, body: Callable, before: bool = False, **how: bool) -> None:
+        self.module, self.body, self.before, self.how = module, body, before, how
+
+    def sit(self) -> None:
+        """Register it."""
+        known = self.module.register_forward_pre_hook if self.before else self.module.register_forward_hook
+        known(self.body, **self.how)
+
+    def remove(self) -> None:
+        """Take it off, if it is there."""
+        kind = "_forward_pre_hooks" if self.before else "_forward_hooks"
+        hooks = vars(self.module)[kind]
+        for key in [key for key, body in hooks.items() if body is self.body]:
+            for name in (kind, f"{kind}_with_kwargs", f"{kind}_always_called"):
+                vars(self.module).get(name, {}).pop(key, None)
+
+
+class Seated(Protocol):
+    """Something that is put on a model and taken off it."""
+
+    def sit(self) -> None:
+        """Put it on."""
+
+    def remove(self) -> None:
+        """Take it off; harmless when it is not there, or half."""
+
+
 class Undo:
-    """What was done to a model, undone last first."""
+    """What was done to a model, undone last first.
+
+    Ctrl-C may arrive between any two steps: how to undo a thing is noted before it is done, and forgotten after it was
+    undone.
+    """
 
     def __init__(self) -> None:
         self.steps: list[Callable[[], Any]] = []
 
+    def add(self, *things: Seated) -> None:
+        """Put things on a model."""
+        for thing in things:
+            self.steps.append(thing.remove)
+            thing.sit()
+
     def wrap(self, owner: nn.Module, name: str, body: Callable) -> None:
         """Wrap a method."""
-        self.steps.append(Wrapped(owner, name, body).remove)
+        self.add(Wrapped(owner, name, body))
 
-    def add(self, *removable: Any) -> None:
-        """Take in hooks of torch and other things with a ``remove``."""
-        self.steps += [thing.remove for thing in removable]
+    def before(self, module: nn.Module, body: Callable, **how: bool) -> None:
+        """Hook in front of a module's forward."""
+        self.add(Hook(module, body, True, **how))
+
+    def behind(self, module: nn.Module, body: Callable, **how: bool) -> None:
+        """Hook behind a module's forward."""
+        self.add(Hook(module, body, **how))
 
     def run(self) -> None:
         """Undo everything; harmless when called twice."""
         while self.steps:
-            self.steps.pop()()
+            self.steps[-1]()
+            self.steps.pop()

@@ -53,7 +53,7 @@ class DecoderMeter:
             mine, layer = [n for n in every if n.layer == index], self.site.layers[index]
             watched = [n for n in mine if n.statistic.source == "modules"]
             if watched:
-                undo.add(*watch(layer, index, watched))
+                watch(layer, index, watched, undo)
             measures = {n: self._measure(n) for n in mine if n not in watched}
             ahead = {n: measures.pop(n) for n in mine if n.statistic.source == "ahead"}
             if measures or ahead:

@@ -12,8 +12,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 
 from ...core.stage import Need
 from ...core.statistics import AttentionCall
+from ..scope import Scope
 from ..seams import BlockMask, Mask, block_rows, eagerly, find, kernels
 from ..wrapping import Wrapped
 
@@ -46,7 +46,7 @@ class MeasuredAhead(Exception):
     """Leaves a layer that was entered for its queries and keys alone."""
 
 
-_ACTIVE: ContextVar[Collector | None] = ContextVar("vtc_collector", default=None)
+_ACTIVE: Scope[Collector | None] = Scope("vtc_collector", None)
 _LOCK = threading.RLock()  # a tap may die, and say so, while this thread holds it
 _NAMES: set[str] = set()
 _LIVE: set[int] = set()
@@ -56,21 +56,13 @@ _LIVE: set[int] = set()
 def collecting(context: Any = None, only: str = "") -> Iterator[Collector]:
     """Collect the measurements of all tapped modules that run inside; whatever ends it, it is over."""
     collector = Collector(context=context, only=only)
-    token = _ACTIVE.set(collector)
-    try:
+    with _ACTIVE.bind(collector):
         yield collector
-    finally:
-        _ACTIVE.reset(token)
 
 
-@contextmanager
-def nobody_collects() -> Iterator[None]:
+def nobody_collects() -> AbstractContextManager[Collector | None]:
     """Hide whoever collects from what runs inside."""
-    token = _ACTIVE.set(None)
-    try:
-        yield
-    finally:
-        _ACTIVE.reset(token)
+    return _ACTIVE.bind(None)
 
 
 def active() -> Collector | None:
@@ -173,8 +165,12 @@ class AttentionTap:
     ) -> None:
         self.module, self.measures, self.ahead = module, measures, ahead or {}
         self.own = "config" in module.__dict__
-        self._set(ConfigView(module.config, self))
         self.seat = Wrapped(module, "forward", _uncompiled)
+
+    def sit(self) -> None:
+        """Stand between the module and its config."""
+        self._set(ConfigView(self.module.config, self))
+        self.seat.sit()
         with _LOCK:
             _live(self)
 

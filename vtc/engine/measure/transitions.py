@@ -10,6 +10,7 @@ from torch import nn
 from ...core.stage import Need
 from ..forward import Forward
 from ..seams import Arguments, eagerly
+from ..wrapping import Undo
 from .context import DecoderContext
 from .tap import active
 
@@ -53,7 +54,7 @@ class Watch:
                 collector.values.setdefault(need, []).append(need.statistic.compute(given, made, need.option, context))
 
 
-def watch(layer: nn.Module, index: int, needs: list[Need]) -> list[Any]:
+def watch(layer: nn.Module, index: int, needs: list[Need], undo: Undo) -> None:
     """Hook both modules of a layer.
 
     Raises
@@ -61,7 +62,7 @@ def watch(layer: nn.Module, index: int, needs: list[Need]) -> list[Any]:
     ValueError
         The layer has no modules of these names.
     """
-    found = [getattr(layer, name, None) for name in MODULES]
+    found: list[Any] = [getattr(layer, name, None) for name in MODULES]
     missing = [name for name, module in zip(MODULES, found, strict=True) if not isinstance(module, nn.Module)]
     if missing:
         raise ValueError(
@@ -69,4 +70,5 @@ def watch(layer: nn.Module, index: int, needs: list[Need]) -> list[Any]:
             "transition cannot be measured. Use a method without it, such as 'fastv' or 'pyramiddrop'."
         )
     hook = Watch(needs)
-    return [m.register_forward_hook(hook, with_kwargs=True) for m in found if isinstance(m, nn.Module)]
+    for module in found:
+        undo.behind(module, hook, with_kwargs=True)

@@ -37,7 +37,7 @@ class Expert:
         """Hook its layers."""
         expert = self.site.adapter.policy.expert(self.site.model)
         for index, layer in enumerate(() if expert is None else expert.layers):
-            undo.add(layer.register_forward_pre_hook(ServedLayer(index), with_kwargs=True))
+            undo.before(layer, ServedLayer(index), with_kwargs=True)
 
 
 class ServedLayer:
