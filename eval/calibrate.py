@@ -16,8 +16,8 @@ from vtc.eval.study import Bounds, Study
 from vtc.config import Config
 from vtc.core.words import shown
 from vtc.engine.handle import Handle
-from vtc.methods._thirds import Ratios, mean_share, solve_first, solve_last
 from vtc.methods.vflowopt import VFlowOpt
+from vtc.methods.vflowopt.ratios import Ratios, mean_share, solve_first, solve_last
 
 TOLERANCE = 0.005
 

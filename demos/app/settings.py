@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal
@@ -10,6 +9,7 @@ from typing import Any, Literal
 from vtc.core.budget import Keep
 from vtc.core.fields import choices, field_types, fit, members
 from vtc.methods import method_class
+from vtc.methods.docs import parameters
 
 from .limits import LEAST_KEEP, MAX_OPTION, MAX_QUESTION
 
@@ -83,18 +83,8 @@ def _kind(hint: Any) -> tuple[Any, tuple[Any, ...], bool]:
 
 
 def parameter_help(cls: type) -> dict[str, str]:
-    """First sentence on every parameter in a numpydoc docstring."""
-    doc = inspect.getdoc(cls) or ""
-    section = re.search(r"Parameters\n-+\n(.*?)(?:\n\n[A-Z][\w ]+\n-+\n|\Z)", doc, re.S)
-    found: dict[str, str] = {}
-    names: list[str] = []
-    for line in (section.group(1) if section else "").splitlines():
-        if line and not line.startswith(" "):
-            names = [name.strip() for name in line.split(" : ")[0].split(",")]
-        elif line.strip():
-            for name in names:
-                found[name] = f"{found.get(name, '')} {line.strip()}".strip()
-    return {name: _plain(text) for name, text in found.items()}
+    """First sentence on every parameter of a method."""
+    return {name: _plain(text) for name, text in parameters(cls.__doc__ or "").items()}
 
 
 def _plain(text: str) -> str:

@@ -9,7 +9,7 @@ from oracles.views import anyres_index, plain_view, tiled_view
 from vtc.core.select import topk_indices
 from vtc.core.stage import ModelFacts
 from vtc.methods import make_method
-from vtc.methods._tiles import tile_content, tile_of
+from vtc.methods.hired.tiles import tile_content, tile_of
 
 from . import clip as tiny_clip
 from .packing import best_grid, unpad

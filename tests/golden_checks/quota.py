@@ -8,11 +8,11 @@ from dataclasses import replace
 import torch
 from oracles.views import plain_view
 
-from vtc.core.quota import assign, cap_as_published, frame_weights, token_grid, whole_tokens
-from vtc.core.resample import ON_GRIDS, resize, shrink
 from vtc.core.stage import FrameGrids
 from vtc.core.tome import match, match_every, merge_down
 from vtc.methods import make_method
+from vtc.methods.quota.resample import ON_GRIDS, resize, shrink, token_grid
+from vtc.methods.quota.shares import assign, cap_as_published, frame_weights, whole_tokens
 
 VERSIONS = {"v1": "bilinear", "v2": "average", "v3": "pick", "v4": "merge", "v5": "separable"}
 

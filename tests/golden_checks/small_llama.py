@@ -67,8 +67,8 @@ def install(model, method):
     """Patch, and note every view and choice of the method."""
     seen, select = [], method.select
 
-    def spy(view, **options):
-        choice = select(view, **options)
+    def spy(view, *given):
+        choice = select(view, *given)
         seen.append((view, choice))
         return choice
 

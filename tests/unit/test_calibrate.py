@@ -13,8 +13,8 @@ from vtc.eval.flow import Flow, final_state
 from vtc.eval.samples import prepare, read_samples
 
 import vtc
-from vtc.methods._thirds import mean_share
 from vtc.methods.vflowopt import VFlowOpt
+from vtc.methods.vflowopt.ratios import mean_share
 
 CASE = tiny.CASES["llava-clip"]
 SEARCH = dict(keep=0.3, iterations=9, initial=4, seed=3, bounds={"t": (0.0, 4.0), "cell": (16.0, 16.0)}, progress=False)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from oracles.views import anyres_index, plain_view, tiled_view
 
 from vtc.core.frame_scores import FrameScorer
-from vtc.core.quota import assign, cap_as_published, fill, frame_weights, token_grid
-from vtc.core.resample import cells, resize, shrink, slots
 from vtc.core.stage import FrameGrids
 from vtc.methods import make_method
+from vtc.methods.quota.resample import cells, resize, shrink, slots, token_grid
+from vtc.methods.quota.shares import assign, cap_as_published, fill, frame_weights
 
 scores_of = st.lists(st.floats(0.0, 1.0, width=32), min_size=1, max_size=24).map(lambda s: torch.tensor(s).double())
 quick = settings(max_examples=40, deadline=None)

@@ -202,7 +202,7 @@ def test_nothing_changes_at_full_budget_or_equal_shares(setup, name):
     ("name", "operator"), [("llava_onevision-video", "bilinear"), ("llava_next_video-video", "average")]
 )
 def test_equal_scores_give_the_pooling_of_the_model(setup, name, operator):
-    from vtc.core.resample import resize
+    from vtc.methods.quota.resample import resize
 
     model, _ = setup(name)
     x = torch.randn(3, 36, 24, generator=torch.Generator().manual_seed(0))

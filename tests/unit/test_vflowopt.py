@@ -13,8 +13,8 @@ from vtc.core.stage import Decoder, ModelFacts, Need
 from vtc.core.statistics import AttentionCall
 from vtc.core.statistics.focus import focus, focus_dense, focus_of_call, global_set
 from vtc.methods import make_method
-from vtc.methods._cells import lattice
-from vtc.methods._thirds import mean_share, solve_last
+from vtc.methods.vflowopt.ratios import mean_share, solve_last
+from vtc.methods.vflowopt.recycling import lattice
 
 SIGLIP = ModelFacts("llava_onevision", 26, 25, False, tuple(range(26)), 28)
 QWEN = ModelFacts("qwen2_5_vl", 32, 31, False, (7, 15, 23, 31), 28, True, True, True)

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles.views import plain_view, tiled_view
 
+from vtc.core.budget import share_out
 from vtc.core.stage import ModelFacts
 from vtc.methods import make_method
-from vtc.methods.vidcom2 import share_out
 
 
 def select(features, keep, grid, modality="video", **options):

@@ -7,6 +7,9 @@ import numbers
 from collections.abc import Sequence
 from typing import TypeAlias
 
+import torch
+from torch import Tensor
+
 from .fields import fit
 from .words import kind, shown
 
@@ -90,3 +93,33 @@ def split_evenly(total: int, sizes: Sequence[int]) -> list[int]:
             shares[i] += take
             left -= take
     return shares
+
+
+def share_out(total: int, weights: Tensor, sizes: Tensor) -> Tensor:
+    """Whole shares of ``total`` in proportion to ``weights``, none above its size, that add up exactly.
+
+    Parameters
+    ----------
+    total : int
+        At most the sum of ``sizes``.
+    weights : Tensor [T], positive
+    sizes : LongTensor [T]
+
+    Returns
+    -------
+    LongTensor [T], CPU
+    """
+    weights, sizes = weights.double().cpu(), sizes.cpu()
+    shares = torch.zeros_like(weights)
+    free = torch.ones_like(sizes, dtype=torch.bool)
+    while bool(free.any()):
+        shares[free] = (total - float(sizes[~free].sum())) * weights[free] / weights[free].sum()
+        over = free & (shares > sizes)
+        if not bool(over.any()):
+            break
+        shares[over] = sizes[over].double()
+        free &= ~over
+    whole = torch.minimum((shares + 1e-9).floor().long(), sizes)
+    order = (whole - shares).masked_fill(whole >= sizes, torch.inf).sort(stable=True).indices
+    whole[order[: total - int(whole.sum())]] += 1
+    return whole

@@ -102,6 +102,12 @@ class View:
         return self.keep_count(self.n)
 
     @property
+    def patch_budget(self) -> int:
+        """Patches to keep: the budget of every image for its patches, added up."""
+        units = self.unit[self.role == Role.PATCH]
+        return sum(self.keep_count(int(n)) for n in torch.bincount(units).tolist() if n)
+
+    @property
     def modality(self) -> str:
         """``"image"`` or ``"video"``, of the first unit."""
         return self.units[0].modality

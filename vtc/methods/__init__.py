@@ -8,12 +8,29 @@ import inspect
 import pkgutil
 from collections.abc import Iterable
 from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.words import kind, nearest, shown
 from .base import Method
+from .scorer import BeforeLLM, Cut, InsideLLM
 
-_HELPERS = {"base"}
+if TYPE_CHECKING:  # for editors and type checkers; at run time a method is imported when it is asked for
+    from .divprune import DivPrune
+    from .fastv import FastV
+    from .hired import HiRED
+    from .pool import Pool
+    from .pyramiddrop import PyramidDrop
+    from .quota import Quota
+    from .random import Random
+    from .todre import ToDRE
+    from .transprune import TransPrune
+    from .vflowopt import VFlowOpt
+    from .vidcom2 import VidCom2
+    from .visionzip import VisionZip
+    from .vla_pruner import VLAPruner
+    from .vtc_cls import VTCCLS
+
+_HELPERS = {"base", "docs", "scorer"}
 
 
 @functools.cache
@@ -53,7 +70,11 @@ def _class(name: str) -> type[Method]:
     if key in _modules():
         module = importlib.import_module(_modules()[key])
         for _, cls in inspect.getmembers(module, inspect.isclass):
-            if issubclass(cls, Method) and cls.__module__ == module.__name__ and getattr(cls, "name", None) == key:
+            if (
+                issubclass(cls, Method)
+                and cls.__module__.startswith(module.__name__)
+                and getattr(cls, "name", None) == key
+            ):
                 return cls
         raise ImportError(f"{module.__name__} defines no Method named {key!r}")
     if key in _plugins():
@@ -103,11 +124,37 @@ def _refuse_unknown(cls: type[Method], options: Iterable[str]) -> None:
 
 def __getattr__(name: str) -> type[Method]:
     """Give ``vtc.methods.VTCCLS`` and the like without importing every method at start."""
-    for module in _modules().values():
-        found = getattr(importlib.import_module(module), name, None)
-        if inspect.isclass(found) and issubclass(found, Method):
-            return found
-    raise AttributeError(f"vtc.methods has no {name!r}")
+    for method in _modules() if name in __all__ else ():
+        if _class(method).__name__ == name:
+            return _class(method)
+    raise AttributeError(f"vtc.methods has no {name!r}.{nearest(name, __all__)}")
 
 
-__all__ = ["Method", "list_methods", "make_method", "method_class", "read_options"]
+def __dir__() -> list[str]:
+    return __all__
+
+
+__all__ = [
+    "BeforeLLM",
+    "Cut",
+    "DivPrune",
+    "FastV",
+    "HiRED",
+    "InsideLLM",
+    "Method",
+    "Pool",
+    "PyramidDrop",
+    "Quota",
+    "Random",
+    "ToDRE",
+    "TransPrune",
+    "VFlowOpt",
+    "VLAPruner",
+    "VTCCLS",
+    "VidCom2",
+    "VisionZip",
+    "list_methods",
+    "make_method",
+    "method_class",
+    "read_options",
+]

@@ -1,4 +1,4 @@
-"""What the greedy diversity methods share: their budget, and scores that make their picks visible."""
+"""Scores that make the picks of the greedy diversity methods visible."""
 
 from __future__ import annotations
 
@@ -6,14 +6,6 @@ import torch
 from torch import Tensor
 
 from ..core.diversity import Objective, Spread
-from ..core.layout import Role
-from ..core.stage import View
-
-
-def candidate_count(view: View) -> int:
-    """Tokens to keep of the patches of a view: the budget of every image, added up."""
-    units = view.unit[view.role == Role.PATCH]
-    return sum(view.keep_count(int(n)) for n in torch.bincount(units).tolist() if n)
 
 
 def spread_scores(spread: Spread, rows: Tensor, n: int, objective: Objective) -> Tensor:

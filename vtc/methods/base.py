@@ -12,6 +12,7 @@ from ..core.fields import field_types, fit
 from ..core.stage import Feedback, ModelFacts, Stage
 from ..core.texts import literal, reread
 from ..core.words import shown
+from .docs import complete
 
 
 @dataclass(kw_only=True)
@@ -21,6 +22,9 @@ class Method(ABC):
     Subclass it as a keyword-only dataclass, set the class attributes, implement :meth:`stages`, and put the file into
     ``vtc/methods`` (or announce it by the entry point group ``vtc.methods``). Hyperparameters are checked by their
     declared types here; ``__post_init__`` is for what types do not say.
+
+    :mod:`vtc.methods.scorer` has the two usual kinds, which leave only needs and scores to be said. Fields that are
+    described in :data:`vtc.methods.docs.SHARED` need no words of their own.
 
     Parameters
     ----------
@@ -36,6 +40,11 @@ class Method(ABC):
     """arXiv id."""
 
     keep: Keep = 0.25
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Complete the docstring by the fields that many methods share."""
+        super().__init_subclass__(**options)
+        cls.__doc__ = complete(cls)
 
     def __post_init__(self) -> None:
         """Check what the types do not say, such as ranges; subclasses extend and call ``super().__post_init__()``."""

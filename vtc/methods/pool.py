@@ -43,13 +43,6 @@ class Pool(Method):
 
     Each cell's mean takes the place of the token nearest the cell's centre. The lattice is the nearly square one that
     fits the budget, so fewer tokens than asked for may stay, never more. Newline rows are dropped.
-
-    Parameters
-    ----------
-    keep : float or int
-        See :class:`~vtc.methods.Method`.
-    positions : {"keep", "renumber"}
-        1-D position ids of what stays: the original ones or contiguous ones. M-RoPE always keeps them.
     """
 
     name: ClassVar[str] = "pool"

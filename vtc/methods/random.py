@@ -21,11 +21,8 @@ class Random(Method):
 
     Parameters
     ----------
-    keep : float or int
-        See :class:`~vtc.methods.Method`.
     seed : int
-    positions : {"keep", "renumber"}
-        1-D position ids of what stays: the original ones or contiguous ones. M-RoPE always keeps them.
+        Another one draws other tokens.
     """
 
     name: ClassVar[str] = "random"

@@ -1,47 +1,27 @@
-"""ToDRE: keep tokens unlike each other, and drop them all once text and vision ignore each other (2505.18757)."""
+"""ToDRE: keep tokens unlike each other, and drop them all once text and vision ignore each other ."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from ..core.diversity import Objective, greedy_spread, unit_rows
-from ..core.select import Newlines, require_finite, with_structure
-from ..core.stage import Decoder, ModelFacts, Need, Projector, Selection, Stage, View
-from ._diverse import candidate_count, spread_scores
-from .base import Method, check_range
+from ..core.select import with_structure
+from ..core.stage import Decoder, ModelFacts, Need, Selection, Stage, View
+from ._diverse import spread_scores
+from ._pivot import chat_header, class_need, most_attended
+from .base import check_range
+from .scorer import BeforeLLM
 
 Pivot = Literal["auto", "cls", "farthest", "center", "random"]
 
 
-def thumbnail_first(view: View, rows: Tensor) -> Tensor:
-    """Positions in ``rows`` a [CLS] pivot may come from: base crops of tiled images, all of the others."""
-    allowed = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
-    for ordinal, unit in enumerate(view.units):
-        mine = view.unit[rows] == ordinal
-        base = mine & (view.part[rows] == 0)
-        if unit.modality == "image" and bool(base.any()):
-            allowed &= ~mine | base
-    return allowed.nonzero(as_tuple=True)[0]
-
-
-def chat_header(processor: Any) -> int | None:
-    """Tokens that the chat template of a processor writes before the user's first word; None without a template."""
-    template, tokenizer = getattr(processor, "chat_template", None), getattr(processor, "tokenizer", processor)
-    if not template:
-        return None
-    mark = "\u2042"
-    message = {"role": "user", "content": [{"type": "text", "text": mark}]}
-    head = str(processor.apply_chat_template([message], tokenize=False)).split(mark)[0]
-    return len(tokenizer(head).input_ids)
-
-
 @dataclass(kw_only=True)
-class ToDRE(Method):
+class ToDRE(BeforeLLM):
     """Diversity-driven selection after the projector, then all or nothing deep in the language model.
 
     Stage 1 is blind to the question. With unit rows ``x_v`` the picks start at a pivot and go on greedily::
@@ -74,10 +54,6 @@ class ToDRE(Method):
         equation.
     seed : int
         For ``pivot="random"``.
-    scope : {"image", "row"}
-        One selection per image (or video), or one for all images of a prompt.
-    newlines : {"drop", "keep"}
-        Row separators of anyres images; kept ones come on top of the budget.
     positions : {"renumber", "keep"}
         1-D position ids after stage 1. M-RoPE always keeps them, and so does stage 2.
     stage2 : {"auto", "on", "off"}
@@ -107,8 +83,6 @@ class ToDRE(Method):
     cls_layer: int = -1
     seed: int = 0
     scope: Literal["image", "row"] = "image"
-    newlines: Newlines = "drop"
-    positions: Literal["renumber", "keep"] = "renumber"
     stage2: Literal["auto", "on", "off"] = "auto"
     tau: float = 0.1
     depth: float = 0.875
@@ -120,20 +94,15 @@ class ToDRE(Method):
         check_range(self, "a share in (0, 1]", lambda v: 0.0 < v <= 1.0, "tau", "depth")
         check_range(self, "a number of tokens >= 0", lambda v: v >= 0, "system_tokens")
 
+    def needs(self, facts: ModelFacts) -> tuple[Need, ...]:
+        """Attention of one encoder layer when the pivot is a [CLS] one."""
+        if self.pivot not in ("auto", "cls") or (self.pivot == "auto" and not facts.has_class_token):
+            return ()
+        return (class_need(facts, self.cls_layer),)
+
     def stages(self, facts: ModelFacts) -> list[Stage]:
-        """One stage after the projector, which reads one encoder layer when the pivot is a [CLS] one, and one cut."""
-        need = self._pivot_need(facts)
-        return [
-            Stage(
-                at=Projector(),
-                select=partial(self.select, need=need),
-                keep_count=self.keep_count,
-                needs=(need,) if need else (),
-                scope=self.scope,
-                positions=self.positions,
-            ),
-            *self._second(facts),
-        ]
+        """One stage after the projector, and one cut."""
+        return [*super().stages(facts), *self._second(facts)]
 
     def _second(self, facts: ModelFacts) -> list[Stage]:
         layer = int(self.depth * facts.decoder_layers)
@@ -152,37 +121,19 @@ class ToDRE(Method):
         drop = asked and bool((view.stats[need] < self.tau).all())
         return Selection(torch.arange(0 if drop else view.n, device=view.features.device))
 
-    def _pivot_need(self, facts: ModelFacts) -> Need | None:
-        if self.pivot not in ("auto", "cls") or (self.pivot == "auto" and not facts.has_class_token):
-            return None
-        if not facts.has_class_token:
-            raise ValueError(
-                f"pivot='cls' needs a [CLS] token, which the vision encoder of family {facts.family!r} "
-                "has not. Pass pivot='farthest' (deterministic), 'center' or 'random'."
-            )
-        layer = self.cls_layer + facts.vision_layers if self.cls_layer < 0 else self.cls_layer
-        if not 0 <= layer < facts.vision_layers:
-            raise ValueError(
-                f"cls_layer={self.cls_layer} does not exist: the encoder has {facts.vision_layers} layers."
-            )
-        return Need("vision", layer, "class_row")
-
-    def select(self, view: View, need: Need | None = None) -> Selection:
+    def select(self, view: View, *stats: Tensor) -> Selection:
         """Pick greedily among the patches."""
-        rows, k = view.patches, candidate_count(view)
+        rows, k = view.patches, view.patch_budget
         if k >= len(rows):
             return Selection(keep=with_structure(rows, view.role, self.newlines))
         unit = unit_rows(view.features[rows])
-        spread = greedy_spread(unit, k, self._first(view, rows, unit, need), self.objective)
+        spread = greedy_spread(unit, k, self._first(view, rows, unit, *stats), self.objective)
         kept = with_structure(rows[spread.order], view.role, self.newlines)
         return Selection(keep=kept, scores=spread_scores(spread, rows, view.n, self.objective))
 
-    def _first(self, view: View, rows: Tensor, unit: Tensor, need: Need | None) -> Tensor:
-        if need is not None:
-            attention = view.stats[need][rows]
-            require_finite(attention, "The [CLS] attentions of the visual tokens")
-            allowed = thumbnail_first(view, rows)
-            return allowed[attention[allowed].argmax()]
+    def _first(self, view: View, rows: Tensor, unit: Tensor, *stats: Tensor) -> Tensor:
+        if stats:
+            return most_attended(view, rows, stats[0])
         if self.pivot == "random":
             return torch.randint(len(rows), (), generator=view.generator(self.seed))
         likeness = unit @ unit.sum(0)

@@ -1,21 +1,19 @@
-"""TransPrune: prune by how much the layers change a token and by what the instruction looks at (arXiv 2507.20630)."""
+"""TransPrune: prune by how much the layers change a token and by what the instruction looks at ."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from ..core.budget import Keep
-from ..core.select import topk_indices
-from ..core.stage import Decoder, ModelFacts, Need, Selection, Stage, View
-from ..core.words import shown
-from ._schedule import entered, scaled_layers, scaled_shares
-from .base import Method, check_range
+from ..core.stage import ModelFacts, Need, View
+from ._schedule import Scheduled, check_schedule, scaled_layers
+from .base import check_range
+from .scorer import Cut
 
 PRESETS = {"high": (0.875, 0.625, 0.125), "low": (0.625, 0.1875, 0.0625)}
 DEPTH = 32
@@ -27,7 +25,7 @@ def share(x: Tensor) -> Tensor:
 
 
 @dataclass(kw_only=True)
-class TransPrune(Method):
+class TransPrune(Scheduled):
     """Cuts after layers 7, 9 and 12 by token transition (TTV) and instruction-guided attention (IGA).
 
     For the input u and the output y of the attention module (after the input norm, before the residual) and of the
@@ -63,13 +61,8 @@ class TransPrune(Method):
         Tokens over which e is normalised.
     combination : {"normalized", "raw"}
         Divide t and a by their sums (the code) or not (the paper).
-    accumulate : bool
-        False: TTV of the last layer alone.
-    use_iga : bool
-    scope : {"row", "image"}
-        One ranking for all images of a prompt, or one per image.
-    positions : {"renumber", "keep"}
-        1-D position ids behind each cut: contiguous (the code) or the original ones. M-RoPE always keeps them.
+    accumulate, use_iga : bool
+        False: TTV of the last layer alone; no attention of the text.
 
     Notes
     -----
@@ -94,12 +87,11 @@ class TransPrune(Method):
     combination: Literal["normalized", "raw"] = "normalized"
     accumulate: bool = True
     use_iga: bool = True
-    scope: Literal["row", "image"] = "row"
     positions: Literal["renumber", "keep"] = "renumber"
 
     def __post_init__(self) -> None:
         """Validate the hyperparameters."""
-        _check_schedule(self.shares, tuple(self.prune_layers), tuple(self.accumulate_layers))
+        check_schedule(self.shares, tuple(self.prune_layers), tuple(self.accumulate_layers))
         if self.keep is None:
             self.keep = self.shares[-1]
         super().__post_init__()
@@ -130,58 +122,29 @@ class TransPrune(Method):
             )
         return {layer: number for number, layer in enumerate(cuts)}, sorted(set(sums))
 
-    def stages(self, facts: ModelFacts) -> list[Stage]:
-        """One stage per cut; it reads the transition of layers before it and the attention of the next one."""
+    def schedule(self, facts: ModelFacts) -> list[Cut]:
+        """Cuts that read the transition of layers before them and the attention of the next one."""
         cuts, sums = self.layers(facts.decoder_layers)
-        stages = []
+        found = []
         for layer, number in cuts.items():
             ran = [a for a in sums if a <= layer]
             ran = ran if self.accumulate else ran[-1:]
-            transitions = tuple(Need("decoder", a - 1, "transition", (self.direction, self.domain)) for a in ran)
-            iga = Need("decoder", layer, "next_rows", "text") if self.use_iga and self.alpha < 1 else None
-            stages.append(
-                Stage(
-                    at=Decoder(layer),
-                    select=partial(self.select, number=number, transitions=transitions, iga=iga),
-                    keep_count=self.keep_count,
-                    needs=transitions if iga is None else (*transitions, iga),
-                    scope=self.scope,
-                    positions=self.positions,
-                )
-            )
-        return stages
+            needs = tuple(Need("decoder", a - 1, "transition", (self.direction, self.domain)) for a in ran)
+            iga = (Need("decoder", layer, "next_rows", "text"),) if self._asks else ()
+            found.append(Cut(number, layer, needs + iga))
+        return found
 
-    def count(self, n: int, number: int, images: int = 1) -> int:
-        """Tokens left of ``n`` after cut ``number`` of the schedule (from 0)."""
-        if isinstance(self.keep, int) and number == len(self.shares) - 1:
-            return min(n, self.keep * images)
-        return max(1, int(n * scaled_shares(self.shares, self.keep, n, images)[number]))
+    @property
+    def _asks(self) -> bool:
+        return self.use_iga and self.alpha < 1
 
-    def select(self, view: View, number: int, transitions: tuple[Need, ...], iga: Need | None) -> Selection:
-        """Rank by transition and attention."""
-        total, images = entered(view, self, self.scope)
-        t = torch.stack([view.stats[need] for need in transitions]).sum(0)
-        scores = self.score(t, None if iga is None else view.stats[iga])
-        return Selection(keep=topk_indices(scores, self.count(total, number, images)), scores=scores)
+    def score(self, view: View, *stats: Tensor) -> Tensor:
+        """Combine the summed transitions and, where it is asked for, the attention of the text, which comes last."""
+        transitions, attention = (stats[:-1], stats[-1]) if self._asks else (stats, None)
+        return self.combine(torch.stack(transitions).sum(0), attention)
 
-    def score(self, t: Tensor, a: Tensor | None) -> Tensor:
-        """Combine summed transitions ``t`` [n] and text attention ``a`` [n] (None, or all zero: ``t`` alone)."""
+    def combine(self, t: Tensor, a: Tensor | None) -> Tensor:
+        """Scores from summed transitions ``t`` [n] and text attention ``a`` [n] (None, or all zero: ``t`` alone)."""
         if self.combination == "raw":
             return t if a is None else self.alpha * t + (1 - self.alpha) * a
         return share(t) if a is None else self.alpha * share(t) + (1 - self.alpha) * share(a)
-
-
-def _check_schedule(shares: tuple[float, ...], cuts: tuple[int, ...], sums: tuple[int, ...]) -> None:
-    falls = all(a >= b for a, b in zip(shares, shares[1:], strict=False))
-    if not shares or not falls or not all(0.0 < r <= 1.0 for r in shares):
-        raise ValueError(f"ratios={shown(shares)} is not allowed: pass shares in (0, 1] that do not grow.")
-    if len(cuts) != len(shares) or list(cuts) != sorted(set(cuts)) or min(cuts) < 1:
-        raise ValueError(
-            f"prune_layers={shown(cuts)} is not allowed: pass {len(shares)} growing numbers >= 1, one per share of "
-            f"ratios={shown(shares)}."
-        )
-    if not sums or min(sums) < 1 or min(sums) > min(cuts):
-        raise ValueError(
-            f"accumulate_layers={shown(sums)} is not allowed: pass numbers >= 1, "
-            f"the first at or before the first cut ({cuts[0]}, of prune_layers)."
-        )

@@ -1,50 +1,20 @@
-"""VisionZip: dominant tokens by attention, the rest merged into a few contextual ones (arXiv 2412.04467).
-
-Specification
--------------
-For the N patches of one partition (image, tile, frame) and a budget K::
-
-    C        = round(K * contextual)       contextual tokens, 10 of 64 by default
-    D        = K - C                       dominant tokens, 54 of 64
-    s_j      = mean_h A[h, CLS, j]         last-but-one encoder layer, the one that makes LLaVA's features
-    dominant = the D largest s_j
-    R        = the other N - D tokens in raster order
-    targets  t_i = R[floor(i * |R| / C)]   i = 0 .. C - 1, uniformly spaced
-    every other token of R joins the target with the largest cosine
-    contextual token i = mean of target i and the tokens that joined it
-
-The paper's settings 54 + 10 = 64, 108 + 20 = 128 and 162 + 30 = 192 have this ratio. Encoders without [CLS]
-rank by the attention a patch receives, mean over heads and queries, which is the paper's own rule for them.
-
-Differences from the published code:
-
-* Cosines between the projected features, where the code compares the attention keys (head mean) of that
-  layer, and merging after the projector, where the code merges encoder features before it: the mean of
-  projections instead of the projection of a mean. One rule then fits every architecture.
-* A contextual token is the mean of its whole group, as the paper's text says. The code adds the mean of the
-  joined tokens to the target, which doubles the length of the row.
-* Merged rows stay in the slot of their target, in raster order; the code appends them after the dominant
-  ones.
-* Targets span all of R; the code steps by ``floor(|R| / C)`` and leaves out the tail.
-* [CLS] itself is not kept. Tiles and frames are zipped each for itself, with the budget shared between them.
-* Ties go to the lower index; fp32 throughout.
-"""
+"""VisionZip: dominant tokens by attention, the rest merged into a few contextual ones."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..core.diversity import unit_rows
 from ..core.merge import assign_nearest, group_shares, grouped_mean
-from ..core.select import Newlines, part_budgets, parts_of, topk_indices, with_structure
-from ..core.stage import ModelFacts, Need, Projector, Selection, Stage, View
+from ..core.select import part_budgets, parts_of, topk_indices, with_structure
+from ..core.stage import ModelFacts, Need, Selection, View
 from ._vision import attention_stat, whole_image_layers
-from .base import Method, check_range
+from .base import check_range
+from .scorer import BeforeLLM
 
 
 def zip_part(features: Tensor, scores: Tensor, budget: int, contextual: float) -> tuple[Tensor, Tensor]:
@@ -81,8 +51,22 @@ def zip_part(features: Tensor, scores: Tensor, budget: int, contextual: float) -
 
 
 @dataclass(kw_only=True)
-class VisionZip(Method):
-    """Dominant tokens plus merged contextual ones; see the module for equations and differences.
+class VisionZip(BeforeLLM):
+    """Dominant tokens by attention plus contextual ones, into which the others are merged.
+
+    For the N patches of one partition (image, tile, frame) and a budget K::
+
+        C        = round(K * contextual)       contextual tokens, 10 of 64 by default
+        D        = K - C                       dominant tokens, 54 of 64
+        s_j      = mean_h A[h, CLS, j]         last-but-one encoder layer, the one that makes LLaVA's features
+        dominant = the D largest s_j
+        R        = the other N - D tokens in raster order
+        targets  t_i = R[floor(i * |R| / C)]   i = 0 .. C - 1, uniformly spaced
+        every other token of R joins the target with the largest cosine
+        contextual token i = mean of target i and the tokens that joined it
+
+    The paper's settings 54 + 10 = 64, 108 + 20 = 128 and 162 + 30 = 192 have this ratio. Encoders without [CLS]
+    rank by the attention a patch receives, mean over heads and queries, which is the paper's own rule for them.
 
     Parameters
     ----------
@@ -91,18 +75,27 @@ class VisionZip(Method):
     contextual : float
         Share of the budget for merged tokens, in [0, 1); 10/64 gives the paper's 54 + 10, 108 + 20 and 162 +
         30.
-    newlines : {"drop", "keep"}
-        Row separators of anyres images; kept ones come on top of the budget.
-    positions : {"renumber", "keep"}
-        1-D position ids after pruning. M-RoPE always keeps them.
+
+    Notes
+    -----
+    Source: arXiv 2412.04467. Differences from the published code:
+
+    * Cosines between the projected features, where the code compares the attention keys (head mean) of that
+      layer, and merging after the projector, where the code merges encoder features before it: the mean of
+      projections instead of the projection of a mean. One rule then fits every architecture.
+    * A contextual token is the mean of its whole group, as the paper's text says. The code adds the mean of the
+      joined tokens to the target, which doubles the length of the row.
+    * Merged rows stay in the slot of their target, in raster order; the code appends them after the dominant
+      ones.
+    * Targets span all of R; the code steps by ``floor(|R| / C)`` and leaves out the tail.
+    * [CLS] itself is not kept. Tiles and frames are zipped each for itself, with the budget shared between them.
+    * Ties go to the lower index; fp32 throughout.
     """
 
     name: ClassVar[str] = "visionzip"
     summary: ClassVar[str] = "dominant tokens by attention, the rest merged into contextual ones (baseline)"
     paper: ClassVar[str] = "2412.04467"
     contextual: float = 10 / 64
-    newlines: Newlines = "drop"
-    positions: Literal["renumber", "keep"] = "renumber"
 
     def __post_init__(self) -> None:
         """Validate the hyperparameters."""
@@ -110,26 +103,14 @@ class VisionZip(Method):
         allowed = "the share of the budget for merged tokens, in [0, 1), for example 10/64"
         check_range(self, allowed, lambda v: 0.0 <= v < 1.0, "contextual")
 
-    def stages(self, facts: ModelFacts) -> list[Stage]:
-        """One stage after the projector; it reads the layer that makes the features."""
-        layer = whole_image_layers(facts, self.name)[-1]
-        need = Need("vision", layer, attention_stat(facts))
-        return [
-            Stage(
-                at=Projector(),
-                select=partial(self.select, need=need),
-                keep_count=self.keep_count,
-                needs=(need,),
-                positions=self.positions,
-            )
-        ]
+    def needs(self, facts: ModelFacts) -> tuple[Need, ...]:
+        """Attention of the layer that makes the features."""
+        return (Need("vision", whole_image_layers(facts, self.name)[-1], attention_stat(facts)),)
 
-    def select(self, view: View, need: Need) -> Selection:
+    def select(self, view: View, *stats: Tensor) -> Selection:
         """Zip every tile or frame."""
-        scores, slot = (
-            view.stats[need],
-            torch.full((view.n,), -1, dtype=torch.long, device=view.features.device),
-        )
+        scores = stats[0]
+        slot = torch.full((view.n,), -1, dtype=torch.long, device=view.features.device)
         groups = parts_of(view.part, view.role)
         kept = []
         for rows, budget in zip(groups, part_budgets(self.keep, [len(g) for g in groups]), strict=True):

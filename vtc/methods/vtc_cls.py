@@ -1,18 +1,17 @@
-"""VTC-CLS: keep the patches the [CLS] token of the vision encoder attends to (arXiv 2412.05819)."""
+"""VTC-CLS: keep the patches the [CLS] token of the vision encoder attends to."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from ..core.select import Newlines, topk_by_part
-from ..core.stage import ModelFacts, Need, Projector, Selection, Stage, View
+from ..core.select import topk_by_part
+from ..core.stage import ModelFacts, Need, Selection, View
 from ._vision import attention_stat, whole_image_layers
-from .base import Method
+from .scorer import BeforeLLM
 
 Ensemble = Literal["sum", "max", "min"]
 
@@ -48,7 +47,7 @@ def combine(rows: Tensor, ensemble: Ensemble) -> Tensor:
 
 
 @dataclass(kw_only=True)
-class VTCCLS(Method):
+class VTCCLS(BeforeLLM):
     """Visual token compression by [CLS] attention, an ensemble of late encoder layers.
 
     Score of patch j: ``s[j] = sum_l mean_h A_l[h, CLS, j]`` over layers ``start_layer .. end``; softmax over
@@ -63,11 +62,6 @@ class VTCCLS(Method):
         First encoder layer of the ensemble, 0-based; None: ``floor(2 L / 3)``.
     ensemble : {"sum", "max", "min"}
         How layers are joined; the code sums, and notes that min or max would be possible.
-    newlines : {"drop", "keep"}
-        Row separators of anyres images; kept ones come on top of the budget.
-    positions : {"renumber", "keep"}
-        1-D position ids after pruning: contiguous (published code) or the original ones. M-RoPE always keeps
-        them.
 
     Notes
     -----
@@ -83,25 +77,14 @@ class VTCCLS(Method):
     paper: ClassVar[str] = "2412.05819"
     start_layer: int | None = None
     ensemble: Ensemble = "sum"
-    newlines: Newlines = "drop"
-    positions: Literal["renumber", "keep"] = "renumber"
 
-    def stages(self, facts: ModelFacts) -> list[Stage]:
-        """One stage after the projector; it reads the layers of :func:`ensemble_layers`."""
+    def needs(self, facts: ModelFacts) -> tuple[Need, ...]:
+        """Attention of the layers of :func:`ensemble_layers`."""
         stat = attention_stat(facts)
-        needs = tuple(Need("vision", layer, stat) for layer in ensemble_layers(facts, self.start_layer))
-        return [
-            Stage(
-                at=Projector(),
-                select=partial(self.select, needs=needs),
-                keep_count=self.keep_count,
-                needs=needs,
-                positions=self.positions,
-            )
-        ]
+        return tuple(Need("vision", layer, stat) for layer in ensemble_layers(facts, self.start_layer))
 
-    def select(self, view: View, needs: tuple[Need, ...]) -> Selection:
+    def select(self, view: View, *stats: Tensor) -> Selection:
         """Rank the patches of every tile by the ensemble score."""
-        scores = combine(torch.stack([view.stats[need] for need in needs]), self.ensemble)
+        scores = combine(torch.stack(stats), self.ensemble)
         kept = topk_by_part(scores, view.part, view.role, self.keep, self.newlines == "keep")
         return Selection(keep=kept, scores=scores)

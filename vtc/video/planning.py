@@ -77,7 +77,8 @@ class Plan:
         ValueError
             A number out of range.
         """
-        from ..core.quota import assign, token_grid
+        from ..methods.quota.resample import token_grid
+        from ..methods.quota.shares import assign
 
         height, width = grid
         if height < 1 or width < 1:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..core.layout import Role, Unit
-from ..core.stage import View
+from ...core.frame_scores import FrameScores, clip_scores, per_part
+from ...core.layout import Role, Unit
+from ...core.stage import View
 
 
 @dataclass(frozen=True)
@@ -100,3 +101,33 @@ class _Rows:
         grid = (int(rows.max() - rows.min()) + 1, int(cols.max() - cols.min()) + 1)
         full = ((rows - rows.min()) * grid[1] + cols - cols.min()).equal(torch.arange(grid[0] * grid[1]))
         return Region(index, grid if full else None, none)
+
+
+def per_token(frames: list[Frame], scores: Tensor, n: int) -> Tensor:
+    """Score of the frame of each token [n] fp32, NaN for rows of no frame."""
+    out = torch.full((n,), torch.nan)
+    for frame, score in zip(frames, scores.tolist(), strict=True):
+        for region in frame.regions:
+            out[region.index] = score
+    return out
+
+
+def scores_of(view: View, given: FrameScores | None, frames: int) -> Tensor:
+    """Scores [T] fp64 of the frames of a clip: those ``given`` to the method, else what the call was given.
+
+    Raises
+    ------
+    ValueError
+        There are none, and more than one frame.
+    """
+    given = view.scored if given is None else given
+    if given is None and frames == 1:
+        given = "uniform"  # a single frame gets the whole budget whatever its score
+    if given is None:
+        raise ValueError(
+            "quota needs a score per frame: vtc.patch(model, 'quota', frame_scores=...), or a scorer=..., or `with "
+            "handle.frame_scores(scores):` around the call; 'uniform' gives all frames the same."
+        )
+    scores = clip_scores(given, view.clip, view.clips)
+    joined = view.units[0].info.get("frames_per_part", 1)
+    return torch.ones(frames, dtype=torch.float64) if scores is None else per_part(scores, frames, joined)

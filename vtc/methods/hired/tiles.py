@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..core.select import require_finite, topk_indices
+from ...core.select import require_finite, topk_indices
 
 Content = Literal["mass", "count"]
 Region = Literal["spatial", "raster"]

@@ -1,24 +1,24 @@
-"""HiRED: share one budget between a full image and its tiles by attention (arXiv 2408.10945)."""
+"""HiRED: share one budget between a full image and its tiles by attention."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from ..core.layout import Role
-from ..core.select import Newlines, part_budgets, parts_of, topk_indices, with_structure
-from ..core.stage import ModelFacts, Need, Projector, Selection, Stage, View
-from ._tiles import Content, Region, split_budget, tile_budgets, tile_content, tile_of
-from ._vision import attention_stat, whole_image_layers
-from .base import Method, check_range
+from ...core.layout import Role
+from ...core.select import part_budgets, parts_of, topk_indices, with_structure
+from ...core.stage import ModelFacts, Need, Selection, View
+from .._vision import attention_stat, whole_image_layers
+from ..base import check_range
+from ..scorer import BeforeLLM
+from .tiles import Content, Region, split_budget, tile_budgets, tile_content, tile_of
 
 
 @dataclass(kw_only=True)
-class HiRED(Method):
+class HiRED(BeforeLLM):
     """Budget over full image and tiles from early attention, tokens inside each from late attention.
 
     With P partitions (0 = full image) of N tokens each, ``T = int(P * N * keep)`` is an upper bound of what
@@ -47,10 +47,6 @@ class HiRED(Method):
         What happens to tokens the floors and full tiles leave over.
     mask_padding : bool
         Do not pick tokens that unpadding removes.
-    newlines : {"drop", "keep"}
-        Row separators; kept ones come on top of the budget.
-    positions : {"renumber", "keep"}
-        1-D position ids after pruning. M-RoPE always keeps them.
 
     Notes
     -----
@@ -71,8 +67,6 @@ class HiRED(Method):
     region: Region | None = None
     leftover: Literal["drop", "largest_remainder"] = "drop"
     mask_padding: bool = False
-    newlines: Newlines = "drop"
-    positions: Literal["renumber", "keep"] = "renumber"
 
     def __post_init__(self) -> None:
         """Validate the hyperparameters."""
@@ -87,22 +81,14 @@ class HiRED(Method):
         """T of ``n`` possible tokens: truncated, as the published code does."""
         return min(self.keep, n) if isinstance(self.keep, int) else int(n * self.keep)
 
-    def stages(self, facts: ModelFacts) -> list[Stage]:
-        """One stage after the projector; it reads the first layer and the one that makes the features."""
+    def needs(self, facts: ModelFacts) -> tuple[Need, ...]:
+        """Attention of the first layer and of the one that makes the features, which may be the same."""
         layers, stat = whole_image_layers(facts, self.name), attention_stat(facts)
-        first, last = Need("vision", layers[0], stat), Need("vision", layers[-1], stat)
-        return [
-            Stage(
-                at=Projector(),
-                select=partial(self.select, first=first, last=last),
-                keep_count=self.keep_count,
-                needs=(first, last) if first != last else (first,),
-                positions=self.positions,
-            )
-        ]
+        return tuple(Need("vision", layer, stat) for layer in dict.fromkeys((layers[0], layers[-1])))
 
-    def select(self, view: View, first: Need, last: Need) -> Selection:
+    def decide(self, view: View, needs: tuple[Need, ...]) -> Selection:
         """Split the budget over the partitions, then keep the strongest tokens of each."""
+        first, last = needs[0], needs[-1]
         scores, groups = view.stats[last], parts_of(view.part, view.role)
         if self.keep >= len(view.patches) if isinstance(self.keep, int) else self.keep == 1.0:
             return Selection(torch.arange(view.n, device=scores.device), scores=scores)

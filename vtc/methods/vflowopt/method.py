@@ -1,4 +1,4 @@
-"""VFlowOpt: prune thrice by what the globally attended tokens attend to, recycle the rest (arXiv 2508.05211)."""
+"""VFlowOpt: prune thrice by what the globally attended tokens attend to, recycle the rest."""
 
 from __future__ import annotations
 
@@ -9,37 +9,19 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ..core.budget import Keep
-from ..core.layout import Role
-from ..core.merge import group_shares, grouped_mean
-from ..core.select import require_finite
-from ..core.stage import Decoder, ModelFacts, Need, Projector, Selection, Stage, View
-from ._cells import balance, lattice, merge_weights, recycle, weakest
-from ._thirds import Ratios, Tuned, solve_first, thirds
-from ._vision import whole_image_layers
-from .base import Method, check_range
+from ...core.layout import Role
+from ...core.select import require_finite
+from ...core.stage import Decoder, ModelFacts, Need, Projector, Selection, Stage, View
+from .._vision import whole_image_layers
+from ..base import check_range
+from .ratios import Ratios, ThreeRatios, Tuned, thirds
+from .recycling import merge_cells, weakest
 
-Preset = Literal["llava-onevision-7b-50", "llava-onevision-7b-25", "llava-onevision-7b-10"]
-PRESETS: dict[Preset, Tuned] = {
-    "llava-onevision-7b-50": Tuned(
-        0.5, 28.683047941520474, 0.0, 11.756787150848968, Ratios(0.7233201448753168, 0.748747637472693, 0.487)
-    ),
-    "llava-onevision-7b-25": Tuned(
-        0.25,
-        34.759552803070484,
-        0.0,
-        15.580797034937687,
-        Ratios(0.2651026358526424, 0.9833433139039235, 0.8773258179532721),
-    ),
-    "llava-onevision-7b-10": Tuned(
-        0.1, 39.26492840997221, 0.0, 17.386981849158786, Ratios(0.11661529508161146, 1.0, 0.6011)
-    ),
-}
 _LARGEST_CELL = 1_000_000
 
 
 @dataclass(kw_only=True)
-class VFlowOpt(Method):
+class VFlowOpt(ThreeRatios):
     """Importance from the encoder, pruning after the projector and twice more between decoder layers, and recycling.
 
     The importance of patch i is ``mean_{k in G} A[k, i] + alpha * softmax(entropy)_i`` with the head-averaged
@@ -57,17 +39,8 @@ class VFlowOpt(Method):
 
     Parameters
     ----------
-    keep : float or int or None
-        Share of each image's tokens, newlines included, or tokens per image: the mean over decoder layers (without
-        later cuts: what enters the first). None: the preset's budget, else 0.25.
-    preset : {"llava-onevision-7b-50", "llava-onevision-7b-25", "llava-onevision-7b-10"} or None
-        Released parameters of ``t``, ``alpha``, ``cell`` and the ratios where those are None. None: untuned, t=5,
-        alpha=0, cell=16 on a side of 27, R2=1, R3=0.6.
     t, alpha, cell : float or None
         Overrides of the preset; ``alpha`` may be negative, 0 skips the entropy.
-    r1, r2, r3 : float or None
-        Ratios, all three or none; ``vtc calibrate`` finds them. They (or the preset's) hold as long as ``keep`` is
-        what it was at the start; for another ``keep`` r1 is solved anew.
     progressive : bool
         False: no cuts between decoder layers, R1 = keep. So on decoders with linear attention or fewer than 3 layers.
     entropy : {"paper", "wrapped"}
@@ -93,14 +66,9 @@ class VFlowOpt(Method):
     name: ClassVar[str] = "vflowopt"
     summary: ClassVar[str] = "what globally attended patches attend to; pruned tokens are recycled by cell"
     paper: ClassVar[str] = "2508.05211"
-    keep: Keep = None  # type: ignore[assignment]  # a number after __post_init__
-    preset: Preset | None = None
     t: float | None = None
     alpha: float | None = None
     cell: float | None = None
-    r1: float | None = None
-    r2: float | None = None
-    r3: float | None = None
     progressive: bool = True
     entropy: Literal["paper", "wrapped"] = "paper"
     recycling: bool = True
@@ -109,49 +77,9 @@ class VFlowOpt(Method):
 
     def __post_init__(self) -> None:
         """Validate the hyperparameters."""
-        tuned = self._tuned
-        if self.keep is None:
-            self.keep = tuned.keep if tuned else 0.25
         super().__post_init__()
-        if tuned and self.keep != tuned.keep:
-            raise ValueError(
-                f"preset={self.preset!r} is the budget keep={tuned.keep:g}, and keep={self.keep!r} was "
-                "passed. Leave out one of the two, or pass t, alpha and cell instead of the preset."
-            )
-        check_range(self, "a ratio in (0, 1]", lambda v: 0.0 < v <= 1.0, "r1", "r2", "r3")
         check_range(self, "a number >= 0", lambda v: v >= 0.0, "t")
         check_range(self, f"the side of a cell, in [1, {_LARGEST_CELL:,}]", lambda v: 1.0 <= v <= _LARGEST_CELL, "cell")
-        if len({self.r1 is None, self.r2 is None, self.r3 is None}) > 1:
-            raise ValueError(f"r1={self.r1}, r2={self.r2}, r3={self.r3}: pass all three ratios or none.")
-        self._start = self.keep
-
-    @property
-    def _tuned(self) -> Tuned | None:
-        return PRESETS[self.preset] if self.preset else None
-
-    def ratios(self, n: int, layers: int) -> Ratios:
-        """Ratios for an image of ``n`` tokens on a decoder with ``layers`` layers to cut in (0: none)."""
-        share = min(1.0, self.keep / max(1, n)) if isinstance(self.keep, int) else self.keep
-        if share == 1.0:
-            return Ratios(1.0, 1.0, 1.0)
-        tuned = self._tuned.ratios if self._tuned else None
-        if self.r1 is not None and self.r2 is not None and self.r3 is not None:
-            tuned = Ratios(self.r1, self.r2, self.r3)
-        if tuned and self.keep == self._start:
-            return tuned
-        if layers == 0:
-            return Ratios(share, 1.0, 1.0)
-        return solve_first(share, tuned.r2 if tuned else 1.0, tuned.r3 if tuned else 0.6, layers)
-
-    def dropped(self, n: int, layers: int = 0) -> int:
-        """Tokens d to drop of L = ``n`` before the decoder."""
-        if isinstance(self.keep, int) and layers == 0:
-            return n - min(self.keep, n)
-        return round(n * (1 - self.ratios(n, layers).r1))
-
-    def keep_count(self, n: int, layers: int = 0) -> int:
-        """Tokens that enter the decoder; with recycling the real number differs by a few unless ``exact_budget``."""
-        return max(1, n - self.dropped(n, layers)) if n > 0 else 0
 
     def stages(self, facts: ModelFacts) -> list[Stage]:
         """One stage after the projector and two cuts; all read the layer that makes the features, and maybe pixels."""
@@ -193,7 +121,7 @@ class VFlowOpt(Method):
         tiled = int(view.part.max()) > 0
         if not self.recycling or view.modality == "video" or not (tiled or native):
             return self._prune(view, importance, drop)
-        return self._recycle(view, importance, drop, alpha < 0)
+        return merge_cells(view, importance, drop, self.cell_side(view), alpha < 0, self.exact_budget)
 
     def thin(self, view: View, needs: tuple[Need, ...], alpha: float, number: int, layers: int) -> Selection:
         """Prune once more by the same map: cut ``number`` is 1 or 2."""
@@ -215,18 +143,3 @@ class VFlowOpt(Method):
             return self._tuned.cell
         grids = view.units[0].filled().part_grids
         return max(1.0, 16.0 * max(grids[0]) / 27.0)
-
-    def _recycle(self, view: View, importance: Tensor, drop: int, signed: bool) -> Selection:
-        side = self.cell_side(view)
-        low = weakest(importance, view.patches, drop + int(view.n / side**2))
-        slots, cell = recycle(importance, lattice(view), low, side)
-        target = torch.arange(view.n, device=low.device)
-        target[low] = slots[cell]
-        if self.exact_budget:
-            target = balance(importance, target, low, view.n - drop)
-        weights = torch.ones(view.n, dtype=importance.dtype, device=low.device)
-        weights[low] = merge_weights(importance[low], cell, len(slots), signed)
-        keep = (target == torch.arange(view.n, device=low.device)).nonzero(as_tuple=True)[0]
-        groups = torch.where(target >= 0, torch.searchsorted(keep, target.clamp_min(0)), -1)
-        values = grouped_mean(view.features, groups, weights, len(keep))
-        return Selection(keep, values, importance, groups, group_shares(groups, weights, len(keep)))

@@ -1,4 +1,4 @@
-"""QuoTA: every frame of a video gets tokens in proportion to how well it answers the question (arXiv 2503.08689)."""
+"""QuoTA: every frame of a video gets tokens in proportion to how well it answers the question."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ..core.frame_scores import FrameScorer, FrameScores, clip_scores, per_part, plain_scorer, plain_scores
-from ..core.quota import assign
-from ..core.stage import FrameGrids, ModelFacts, Projector, Selection, Stage, View
-from ._quota_frames import Frame, frames_of
-from ._quota_plan import move_rows, place, place_unpooled, rows_of_unpooled
-from .base import Method, check_range, checked_by
+from ...core.frame_scores import FrameScorer, FrameScores, plain_scorer, plain_scores
+from ...core.stage import FrameGrids, ModelFacts, Projector, Selection, Stage, View
+from ..base import Method, check_range, checked_by
+from .frames import Frame, frames_of, per_token, scores_of
+from .placement import place, place_unpooled
+from .rows import move_rows, rows_of_unpooled
+from .shares import assign, least_tokens, resolve_cap
 
 
 @dataclass(kw_only=True)
@@ -90,8 +91,7 @@ class Quota(Method):
 
     def stages(self, facts: ModelFacts) -> list[Stage]:
         """One stage after the projector, per video."""
-        keep_count = self.keep_count
-        return [Stage(Projector(), self.select, keep_count, scope="clip", positions="renumber", unpooled=True)]
+        return [Stage(Projector(), self.select, self.keep_count, (), "clip", "renumber", unpooled=True)]
 
     @property
     def wants_scorer(self) -> bool:
@@ -100,15 +100,15 @@ class Quota(Method):
 
     def to_dict(self) -> dict[str, Any]:
         """Configuration, without a scorer that is an object of this process."""
-        saved = {k: getattr(self, k) for k in self.options() if k != "scorer" or self.scorer == "self"}
-        return {"method": self.name, **saved}
+        saved = (k for k in self.options() if k != "scorer" or self.scorer == "self")
+        return {"method": self.name, **{k: getattr(self, k) for k in saved}}
 
     def select(self, view: View) -> Selection:
         """Assign tokens, resample every frame, and say which slots of the prompt are used."""
         frames, loose = frames_of(view)
         if not any(f.size for f in frames):
             return Selection(torch.arange(view.n, device=view.features.device))
-        scores = self._scores(view, len(frames))
+        scores = scores_of(view, self.frame_scores, len(frames))
         operator, unpooled = self._operator(view, frames)
         counts = self._counts(view, frames, scores, operator, unpooled)
         if unpooled is None:
@@ -120,7 +120,7 @@ class Quota(Method):
         return Selection(
             keep=placement.keep.to(view.features.device),
             values=values,
-            scores=_per_token(frames, scores, view.n).to(view.features.device),
+            scores=per_token(frames, scores, view.n).to(view.features.device),
             groups=placement.groups(view.n).to(view.features.device),
             remap=partial(move_rows, placement, view.features),
         )
@@ -139,47 +139,10 @@ class Quota(Method):
     ) -> list[int]:
         """Tokens per frame."""
         sizes = torch.tensor([f.size for f in frames])
-        video = view.modality == "video"
-        budget = self.keep_count(int(sizes.sum())) if video else sum(self.keep_count(n) for n in sizes.tolist())
+        whole = [int(sizes.sum())] if view.modality == "video" else sizes.tolist()
+        budget = sum(map(self.keep_count, whole))
         free = unpooled is not None and operator == "bilinear"
-        cap = ("none" if free else "fill") if self.cap == "auto" else self.cap
-        if cap == "none" and not free:
-            raise ValueError(
-                "cap='none' lets frames outgrow their native size, which needs operator 'bilinear' and a family whose "
-                "frames can be read before pooling (LLaVA-OneVision); use cap='fill' or 'auto' here."
-            )
+        cap = resolve_cap(self.cap, free)
         most = sizes if unpooled is None else torch.full_like(sizes, unpooled.grid[0] * unpooled.grid[1])
-        least = self._least(view, budget, len(frames))
+        least = least_tokens(self.min_tokens, view.apart, self.cap, budget, len(frames))
         return assign(scores, sizes, budget, cap, most, least, self.exponent)
-
-    def _least(self, view: View, budget: int, frames: int) -> int:
-        if self.min_tokens is None:
-            return int(view.apart and self.cap != "official" and budget >= frames)
-        if self.min_tokens * frames > budget:
-            raise ValueError(
-                f"min_tokens={self.min_tokens} for {frames} frames is more than the budget of {budget} tokens; raise "
-                "keep or lower min_tokens."
-            )
-        return self.min_tokens
-
-    def _scores(self, view: View, frames: int) -> Tensor:
-        given = self.frame_scores if self.frame_scores is not None else view.scored
-        if given is None and frames == 1:
-            given = "uniform"  # a single frame gets the whole budget whatever its score
-        if given is None:
-            raise ValueError(
-                "quota needs a score per frame: vtc.patch(model, 'quota', frame_scores=...), or a scorer=..., or `with "
-                "handle.frame_scores(scores):` around the call; 'uniform' gives all frames the same."
-            )
-        scores = clip_scores(given, view.clip, view.clips)
-        joined = view.units[0].info.get("frames_per_part", 1)
-        return torch.ones(frames, dtype=torch.float64) if scores is None else per_part(scores, frames, joined)
-
-
-def _per_token(frames: list[Frame], scores: Tensor, n: int) -> Tensor:
-    """Score of the frame of each token [n] fp32, NaN for rows of no frame."""
-    out = torch.full((n,), torch.nan)
-    for frame, score in zip(frames, scores.tolist(), strict=True):
-        for region in frame.regions:
-            out[region.index] = score
-    return out

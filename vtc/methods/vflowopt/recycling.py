@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..core.layout import Role
-from ..core.stage import View
+from ...core.layout import Role
+from ...core.merge import group_shares, grouped_mean
+from ...core.stage import Selection, View
 
 
 def lattice(view: View) -> Tensor:
@@ -103,3 +104,22 @@ def balance(importance: Tensor, target: Tensor, low: Tensor, count: int) -> Tens
     promoted = torch.zeros_like(own, dtype=torch.bool)
     promoted[merged[len(merged) + surplus :]] = True
     return torch.where(promoted, own, target)
+
+
+def merge_cells(view: View, importance: Tensor, drop: int, side: float, signed: bool, exact: bool) -> Selection:
+    """Drop ``drop`` tokens of least importance [N], but merge them inside cells of ``side`` x ``side`` tokens.
+
+    ``signed``: importances may be negative. ``exact``: exactly ``N - drop`` tokens stay.
+    """
+    low = weakest(importance, view.patches, drop + int(view.n / side**2))
+    slots, cell = recycle(importance, lattice(view), low, side)
+    target = torch.arange(view.n, device=low.device)
+    target[low] = slots[cell]
+    if exact:
+        target = balance(importance, target, low, view.n - drop)
+    weights = torch.ones(view.n, dtype=importance.dtype, device=low.device)
+    weights[low] = merge_weights(importance[low], cell, len(slots), signed)
+    keep = (target == torch.arange(view.n, device=low.device)).nonzero(as_tuple=True)[0]
+    groups = torch.where(target >= 0, torch.searchsorted(keep, target.clamp_min(0)), -1)
+    values = grouped_mean(view.features, groups, weights, len(keep))
+    return Selection(keep, values, importance, groups, group_shares(groups, weights, len(keep)))

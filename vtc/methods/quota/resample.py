@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .tome import merge_down
+from ...core.tome import merge_down
 
 Operator = Literal["bilinear", "average", "pick", "merge", "separable"]
 OPERATORS: tuple[str, ...] = get_args(Operator)
@@ -66,3 +67,25 @@ def slots(grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
 def cells(grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """Token of ``size`` that covers the centre of each token of ``grid``: LongTensor [H * W]."""
     return (centres(size[0], grid[0])[:, None] * size[1] + centres(size[1], grid[1])).reshape(-1)
+
+
+def token_grid(count: int, height: int, width: int, cap: bool = True) -> tuple[int, int]:
+    """Rows and columns that ``count`` tokens make of a frame of ``height`` x ``width``; never more than ``count``.
+
+    For square frames ``(a + 1, a)`` or ``(a, a)`` with ``a = isqrt(count)``, as published; for others the same by
+    aspect ratio. ``cap`` keeps the grid within the frame; without it a frame may be up-sampled.
+    """
+    if count <= 0:
+        return 0, 0
+    if cap and count >= height * width:
+        return height, width
+    rows, cols = math.isqrt(count * height // width), math.isqrt(count * width // height)
+    if rows == 0:
+        rows, cols = 1, (min(count, width) if cap else count)
+    elif cols == 0:
+        rows, cols = (min(count, height) if cap else count), 1
+    if (rows + 1) * cols <= count and not (cap and rows >= height):
+        return rows + 1, cols
+    if rows * (cols + 1) <= count and not (cap and cols >= width):
+        return rows, cols + 1
+    return rows, cols
