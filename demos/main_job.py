@@ -130,7 +130,7 @@ def _show(loaded: Loaded, task: _Task, results: list[dict[str, Any]], refused: d
 
 def main(out: Path) -> None:
     """Run everything; write sheets and one JSON report per model and question into ``out``."""
-    from vtc.eval.answering import is_exact
+    from vtc.eval.quality.answers import is_exact
 
     started = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from vtc.eval.bootstrap import interval
+from vtc.eval.quality.bootstrap import interval
 
 import vtc
 from vtc.engine.handle import Handle

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vtc.eval.test_sets import FAMILIES, family_items
+from vtc.eval.quality.questions import FAMILIES, family_items
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -13,7 +13,7 @@ from typing import Any
 
 import PIL
 import vtc.eval.scenes
-from vtc.eval.answering import LONGEST
+from vtc.eval.quality.answers import LONGEST
 
 from .docs import METRIC
 from .rows import Row, by_task, rows

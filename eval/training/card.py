@@ -27,7 +27,7 @@ examples:
 **It does not know** photographs, other words (they become `<unk>`), several pictures in one prompt, or conversation:
 its answers about anything else mean nothing. It tells methods apart; it does not tell how a large model would fare.
 
-Trained from scratch{start} by `python -m vtc.eval.train_tiny --model {name}` on generated scenes: {samples:,} scenes in
+Trained from scratch{start} by `python -m vtc.eval.training --model {name}` on generated scenes: {samples:,} scenes in
 {steps:,} steps, {minutes:.0f} minutes, {device}. No other data was used. The log is `eval/training_logs/{name}.jsonl`.
 
 Exact answers on the pinned test sets ({count} questions per family), in %; *blank*: the same questions with the picture

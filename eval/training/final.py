@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..quality import BLANK, Benchmark
-from ..test_sets import PER_FAMILY
+from ..quality.questions import PER_FAMILY
 from .card import write_card
 from .specs import SPECS
 

@@ -12,7 +12,7 @@ pytest.importorskip("lmms_eval", reason="needs lmms-eval: pip install 'vtc[eval]
 
 from checkpoints import CHECKPOINTS  # noqa: E402
 from helpers import TASK, answers, evaluate, ours, rows, stock  # noqa: E402
-from vtc.eval.answering import LONGEST  # noqa: E402
+from vtc.eval.quality.answers import LONGEST  # noqa: E402
 
 STOCK = [name for name in CHECKPOINTS if CHECKPOINTS[name][2] != "generic"]
 

@@ -1,5 +1,5 @@
 import pytest
-from vtc.eval.bench_selectors import SELECTORS, run
+from vtc.eval.selectors import SELECTORS, run
 
 
 def test_every_selector_is_measured():

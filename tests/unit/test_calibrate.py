@@ -8,9 +8,9 @@ import warnings
 import pytest
 import tiny
 import torch
-from vtc.eval.calibrate import TOLERANCE, calibrate, spend
-from vtc.eval.flow import Flow, final_state
-from vtc.eval.samples import prepare, read_samples
+from vtc.eval.calibration.flow import Flow, final_state
+from vtc.eval.calibration.samples import prepare, read_samples
+from vtc.eval.calibration.search import TOLERANCE, calibrate, spend
 
 import vtc
 from vtc.methods.vflowopt import VFlowOpt

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
+from vtc.eval.calibration.samples import read_samples
+from vtc.eval.calibration.study import Study
 from vtc.eval.lmms.arguments import Settings
-from vtc.eval.samples import read_samples
-from vtc.eval.study import Study
 
 import vtc
 from vtc.cli.app import app

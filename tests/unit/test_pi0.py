@@ -45,7 +45,7 @@ def warm(model, seeds=range(3)):
 
 
 def history(handle, row):
-    return handle.save_state().rows[row]["vla-pruner"]["history"]
+    return handle.memory.save().rows[row]["vla-pruner"]["history"]
 
 
 def test_pruned_actions_equal_masked_ones(model):
@@ -64,7 +64,7 @@ def test_a_batch_equals_its_rows_alone(plain):
     with vtc.patched(plain, "vla-pruner", keep=0.4) as handle:
         together = [plain.sample_actions(**pi0_inputs(seed)) for seed in range(5)]
         for row, (cameras, words) in enumerate([(2, 7), (1, 5)]):
-            with handle.using():
+            with handle.memory():
                 for seed, expected in enumerate(together):
                     inputs = {k: v[row : row + 1] for k, v in pi0_inputs(seed).items()}
                     inputs["pixel_values"] = inputs["pixel_values"][:, :cameras]
@@ -173,13 +173,13 @@ def test_threads_with_states_of_their_own(plain):
     with vtc.patched(plain, "vla-pruner", keep=0.4) as handle:
         alone = {}
         for name, mine in seeds.items():
-            with handle.using():
+            with handle.memory():
                 alone[name] = [plain.sample_actions(**pi0_inputs(seed)) for seed in mine]
         found, barrier, errors = {"a": [], "b": []}, threading.Barrier(2), []
 
         def run(name):
             try:
-                with handle.using():
+                with handle.memory():
                     for seed in seeds[name]:
                         barrier.wait(timeout=60)
                         found[name].append(plain.sample_actions(**pi0_inputs(seed)))

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 from vtc.demos.embedded import load_embedded
-from vtc.eval.answering import answer_items, is_exact, normalise
-from vtc.eval.bootstrap import interval, ratio_interval
 from vtc.eval.quality import Benchmark, evaluate
-from vtc.eval.quality_report import FIELDS, to_csv, to_markdown, write_all
+from vtc.eval.quality.answers import answer_items, is_exact, normalise
+from vtc.eval.quality.bootstrap import interval, ratio_interval
+from vtc.eval.quality.digests import DIGESTS
+from vtc.eval.quality.questions import FAMILIES, PER_FAMILY, digest, family_items, test_set
+from vtc.eval.quality.report import FIELDS, to_csv, to_markdown, write_all
 from vtc.eval.scenes import IMAGE_FAMILIES, TRAIN_SEEDS
 from vtc.eval.scenes.video_questions import VIDEO_FAMILIES
-from vtc.eval.test_digests import DIGESTS
-from vtc.eval.test_sets import FAMILIES, PER_FAMILY, digest, family_items, test_set
 
 START = 8
 PUBLISHED = ("vtc-cls", "hired", "todre", "vflowopt", "transprune")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from vtc.eval.scenes import IMAGE_FAMILIES, TRAIN_SEEDS, make_scene
 from vtc.eval.scenes.video import make_video
-from vtc.eval.train_tiny import parser
+from vtc.eval.training.__main__ import parser
 from vtc.eval.training.export import export
 from vtc.eval.training.final import describe_device, finish
 from vtc.eval.training.loop import Trainer
@@ -93,8 +93,8 @@ def test_qwen_training_pass_equals_the_model_on_images_of_every_size(qwen, seed)
 
 @torch.no_grad()
 def test_qwen_training_pass_equals_the_model_on_a_video(qwen):
-    from vtc.eval.answering import _video_inputs
-    from vtc.eval.test_sets import Item
+    from vtc.eval.quality.answers import _video_inputs
+    from vtc.eval.quality.questions import Item
 
     model, processor = qwen
     video = make_video(0)
@@ -159,7 +159,7 @@ def test_dense_targets_mark_the_tokens_under_objects():
 
 
 def test_seeds_of_training_progress_and_tests_are_disjoint():
-    from vtc.eval.test_sets import test_set
+    from vtc.eval.quality.questions import test_set
 
     used = {item.seed for item in test_set(SPECS["tiny-qwen2_5-vl"].families, 20, seed=899)}
     assert max(used) < HELD_OUT < TRAIN_SEEDS

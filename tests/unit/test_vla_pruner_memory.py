@@ -63,10 +63,10 @@ def test_resetting_one_environment_leaves_the_other(policy):
     with patched(policy) as handle:
         for seed in range(4):
             act(policy, seed)
-        state = handle.save_state()
+        state = handle.memory.save()
         act(policy, 4)
         undisturbed = kept(handle)
-        handle.load_state(state)
+        handle.memory.load(state)
         handle.reset(torch.tensor([True, False]))
         assert calls(handle) == {1: 4}
         for t, seed in enumerate((4, 5, 6)):
@@ -89,19 +89,19 @@ def test_saved_states_can_be_loaded_again_and_again(policy):
     with patched(policy) as handle:
         for seed in range(4):
             act(policy, seed)
-        state = handle.save_state()
+        state = handle.memory.save()
         futures = []
         for _ in range(2):
-            handle.load_state(state)
+            handle.memory.load(state)
             futures.append([act(policy, seed) for seed in (4, 5)])
         assert torch.equal(futures[0][1], futures[1][1])
         other = pickle.loads(pickle.dumps(state))
         handle.reset()
-        handle.load_state(other)
+        handle.memory.load(other)
         assert torch.equal(act(policy, 4), futures[0][0])
         assert state.rows[0]["vla-pruner"]["calls"] == 4
-        with pytest.raises(TypeError, match=r"handle\.save_state\(\)"):
-            handle.load_state({})
+        with pytest.raises(TypeError, match=r"handle\.memory\.save\(\)"):
+            handle.memory.load({})
 
 
 def test_states_of_two_robots_on_one_model(policy):
@@ -111,11 +111,11 @@ def test_states_of_two_robots_on_one_model(policy):
             handle.reset()
             alone.append([act(policy, first + t) for t in range(5)])
         handle.reset()
-        with handle.using() as left, handle.using() as right:
+        with handle.memory() as left, handle.memory() as right:
             pass
         for t in range(5):
             for number, state in enumerate((left, right)):
-                with handle.using(state):
+                with handle.memory(state):
                     assert torch.equal(act(policy, 10 * number + t), alone[number][t])
         assert not handle.state.rows and left.rows[0] is not right.rows[0]
 
@@ -124,13 +124,13 @@ def test_threads_with_states_of_their_own(policy):
     with patched(policy) as handle:
         alone = {}
         for first in (0, 10):
-            with handle.using():
+            with handle.memory():
                 alone[first] = [act(policy, first + t) for t in range(5)]
         found, errors, barrier = {0: [], 10: []}, [], threading.Barrier(2)
 
         def run(first):
             try:
-                with handle.using():
+                with handle.memory():
                     for t in range(5):
                         barrier.wait(timeout=120)
                         found[first].append(act(policy, first + t))
@@ -234,18 +234,18 @@ def test_calls_that_are_marked_by_hand(policy):
     """A policy with a loop of its own: the block is the call, whatever raises inside."""
     obs = observation(0, rows=2, words=(6, 4))
     with torch.no_grad(), patched(policy) as handle:
-        with handle.policy_call():
+        with handle.memory.call():
             policy.loop(*obs)
         assert calls(handle) == {0: 1, 1: 1} and handle.state.pending is None
-        with pytest.raises(Stop), handle.policy_call():
+        with pytest.raises(Stop), handle.memory.call():
             policy.loop(*obs)
             raise Stop
         assert calls(handle) == {0: 1, 1: 1}
-        with pytest.raises(ValueError, match="second prompt"), handle.policy_call():
+        with pytest.raises(ValueError, match="second prompt"), handle.memory.call():
             policy.loop(*obs)
             policy.loop(*obs)
         policy.loop(*obs)
-        with handle.policy_call():
+        with handle.memory.call():
             policy.act(*obs)
         assert calls(handle) == {0: 3, 1: 3}
 
@@ -292,12 +292,30 @@ def test_inference_mode_and_copies(policy):
         with torch.inference_mode():
             for seed in range(3):
                 act(policy, seed)
-        state = handle.save_state()
+        state = handle.memory.save()
         found = act(policy, 3)
         twin = copy.deepcopy(policy)
         other = twin.language_model.__dict__["_vtc_handle"]
-        other.load_state(state)
+        other.memory.load(state)
         assert torch.equal(act(twin, 3), found)
         assert calls(handle) == {0: 4, 1: 4} == calls(other)
         keys = set(policy.language_model.state_dict())
     assert keys == set(policy.language_model.state_dict())
+
+
+OLD = {
+    "using": lambda handle: handle.using(),
+    "save_state": lambda handle: handle.save_state(),
+    "load_state": lambda handle: handle.load_state(handle.memory.save()),
+    "policy_call": lambda handle: handle.policy_call(),
+}
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_old_names_still_work_and_name_the_new_one(tiny_model, name):
+    with vtc.patched(tiny_model("llava-clip"), "vla-pruner") as handle:
+        with pytest.warns(DeprecationWarning, match=rf"handle\.{name}\(.*is now handle\.memory"):
+            found = OLD[name](handle)
+        if hasattr(found, "__enter__"):
+            with found:
+                assert handle.state is not None

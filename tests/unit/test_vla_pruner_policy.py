@@ -63,7 +63,7 @@ def oracle(policy, handle, obs, tokens=None, seen=None, chunk=0):
 
 
 def history(handle, row=0):
-    return handle.save_state().rows[row]["vla-pruner"]["history"]
+    return handle.memory.save().rows[row]["vla-pruner"]["history"]
 
 
 def logits(out):

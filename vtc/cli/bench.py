@@ -31,7 +31,7 @@ def selectors(
     counts = values.numbers(sizes, "sizes"), values.numbers(dims, "dims")
     shares = [float(values.parse_keep(text)) for text in keep.split(",")]
 
-    from vtc.eval.bench_selectors import run
+    from vtc.eval.selectors import run
 
     labels = None if only is None else [label.strip() for label in only.split(",")]
     rows = run(*counts, shares, repeats, labels, str(values.device(device)))

@@ -29,9 +29,9 @@ def calibrate(
 
     Several processes share the samples under `accelerate launch` or `torchrun`.
     """
-    from vtc.eval.calibrate import calibrate as search
-    from vtc.eval.calibrate import check_budget
-    from vtc.eval.samples import prepare, read_samples
+    from vtc.eval.calibration.samples import prepare, read_samples
+    from vtc.eval.calibration.search import calibrate as search
+    from vtc.eval.calibration.search import check_budget
 
     from .loading import load
 

@@ -51,7 +51,7 @@ def quality(
     results = None if out is None else file_to_write(out / "quality.json", "results")
 
     from vtc.eval.quality import Benchmark
-    from vtc.eval.quality_report import write_all
+    from vtc.eval.quality.report import write_all
 
     from .loading import load
 

@@ -24,7 +24,8 @@ from ..types import Cache
 from ..wrapping import Undo
 from .calls import wrap_calls
 from .expert import watch_expert
-from .memory import Remembers, State
+from .memory import Remembers
+from .state import State
 
 if TYPE_CHECKING:
     from ..site import Site

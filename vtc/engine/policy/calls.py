@@ -52,7 +52,7 @@ class PolicyCall:
             settings = functools.partial(_setting, model, kwargs)
             _check_generation(settings, next(model.parameters()).device)
             stops = stop_ids(settings("eos_token_id"))
-        with handle.policy_call(stops):
+        with handle.memory.call(stops):
             return seat.original(*args, **kwargs)
 
 

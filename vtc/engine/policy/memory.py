@@ -1,18 +1,17 @@
-"""What methods remember between calls: one slot per environment, kept outside of the modules."""
+"""What methods remember between calls, as users see it: saved, loaded, swapped, cleared."""
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
 from ..context import settings, settings_of
 from ..patch import Patch
+from .state import State, checked
 
 if TYPE_CHECKING:
     from ..record import CallRecord
@@ -20,139 +19,37 @@ if TYPE_CHECKING:
 Mask = Sequence[bool] | Tensor
 
 
-@dataclass
-class State:
-    """Memory of one policy over the calls of an episode.
+class Memory:
+    """Memory of the methods of one handle: ``handle.memory``.
 
-    Attributes
-    ----------
-    rows : dict of int to dict
-        Slot of every environment; environment b is row b of the batch.
-    layouts : dict of int to tuple
-        Prompt length and places and shapes of the images of every environment, as the last call saw them.
-    environments : int
-        Rows of the last call; 0 before the first.
-    pending : object or None
-        The policy call that is still running, or whose end nobody has seen yet.
+    ``state = handle.memory.save()`` and ``handle.memory.load(state)`` roll back; ``with handle.memory(state):``
+    runs calls on another memory; ``with handle.memory.call():`` marks one policy call.
     """
 
-    rows: dict[int, dict] = field(default_factory=dict)
-    layouts: dict[int, tuple] = field(default_factory=dict)
-    environments: int = 0
-    pending: Any = None
-    stops: tuple[int, ...] = ()
-    """Ids that end generated actions."""
-    prompts: int | None = None
-    """Prompts that may still come in the policy call that was announced; None: none was."""
-
-    def settle(self) -> None:
-        """Write what the last policy call has shown into the slots."""
-        pending, self.pending = self.pending, None
-        if pending is not None:
-            pending.finish(self)
-
-    def forget(self, rows: Sequence[int] | None = None) -> None:
-        """Empty the slots of ``rows``, all when None; what the running call still shows of them does not count."""
-        if rows is None:
-            self.rows, self.layouts, self.environments, self.pending = {}, {}, 0, None
-            return
-        for row in rows:
-            self.rows.pop(row, None)
-            self.layouts.pop(row, None)
-            if self.pending is not None:
-                self.pending.drop(row)
-
-    def copy(self) -> State:
-        """Independent copy, with the last policy call written down."""
-        self.settle()
-        return State(copy.deepcopy(self.rows), dict(self.layouts), self.environments)
-
-    def _admit(self) -> None:
-        if self.prompts == 0:
-            raise ValueError(
-                "A second prompt with images inside one policy call: without a cache (use_cache=False) every token "
-                "would count as a call of its own. Use a cache, and run one observation per policy call."
-            )
-        self.prompts = None if self.prompts is None else self.prompts - 1
-
-    def begin(self, layouts: dict[int, tuple], environments: int) -> None:
-        """Note what a policy call brings; slots that were filled from other prompts are emptied with a warning.
-
-        Without a reset between two episodes the memory would describe a scene that is gone. What can be noticed is a
-        changed length of the prompt, another layout of its images, and another number of environments, after which
-        rows cannot be told apart: all slots are emptied then.
-        """
-        self._admit()
-        self.settle()
-        if any(self.rows.values()) and environments != self.environments:
-            _warn(
-                f"{environments} environments (rows) instead of {self.environments}: rows can no longer be told apart, "
-                "so the memory of all of them was cleared."
-            )
-            self.forget()
-        changed = [
-            row for row, layout in layouts.items() if self.layouts.get(row, layout) != layout and self.rows.get(row)
-        ]
-        if changed:
-            _warn(
-                f"The prompt length or image layout of environment {', '.join(map(str, changed))} changed without a "
-                "reset: its memory of earlier calls was cleared."
-            )
-            self.forget(changed)
-        self.layouts.update(layouts)
-        self.environments = environments
-
-
-def _warn(what: str) -> None:
-    remedy = "Call handle.reset() at every episode start, handle.reset(mask) for single environments."
-    warnings.warn(f"{what} {remedy}", UserWarning, stacklevel=2)
-
-
-class Remembers(Patch, Protocol):
-    """A handle, as policies see it."""
-
-    @property
-    def state(self) -> State:
-        """Memory the next call reads and writes."""
-
-    def policy_call(self, stops: Sequence[int] = ()) -> AbstractContextManager[None]:
-        """Everything inside is one policy call."""
-
-
-class Remembering:
-    """The part of a handle that keeps the memory of methods."""
-
-    last: CallRecord | None
-
-    def __init__(self) -> None:
-        self._state = State()
-
-    @property
-    def state(self) -> State:
-        """Memory the next call reads and writes: that of the innermost :meth:`using`, else the handle's own."""
-        return settings_of(self).state or self._state
+    def __init__(self, handle: Remembering) -> None:
+        self._handle = handle
 
     @contextmanager
-    def using(self, state: State | None = None) -> Iterator[State]:
+    def __call__(self, state: State | None = None) -> Iterator[State]:
         """Run calls on ``state`` instead of the handle's own, on a new one when None.
 
         It holds for the calls this thread (or task) makes inside; enter it in every thread that runs a policy.
         """
-        state = State() if state is None else _checked(state)
-        with settings(self, state=state):
+        state = State() if state is None else checked(state)
+        with settings(self._handle, state=state):
             yield state
 
-    def save_state(self) -> State:
-        """Copy of the memory between two calls, for :meth:`load_state` (rollback, planning) or :meth:`using`."""
-        return self.state.copy()
+    def save(self) -> State:
+        """Copy of the memory between two calls, for :meth:`load` (rollback, planning) or to run calls on."""
+        return self._handle.state.copy()
 
-    def load_state(self, state: State) -> None:
+    def load(self, state: State) -> None:
         """Go back to a saved memory; the saved one stays as it is and may be loaded again."""
-        saved, now = _checked(state).copy(), self.state
+        saved, now = checked(state).copy(), self._handle.state
         now.rows, now.layouts, now.environments, now.pending = saved.rows, saved.layouts, saved.environments, None
 
     @contextmanager
-    def policy_call(self, stops: Sequence[int] = ()) -> Iterator[None]:
+    def call(self, stops: Sequence[int] = ()) -> Iterator[None]:
         """Everything inside is one policy call: remembered when the block ends, forgotten when it raises.
 
         ``generate`` of the patched model and pi0's ``sample_actions`` do this by themselves. A policy that runs its
@@ -169,7 +66,7 @@ class Remembering:
         ValueError
             A second prompt with images arrives inside.
         """
-        state = self.state
+        state = self._handle.state
         if state.prompts is not None:
             yield
             return
@@ -184,6 +81,37 @@ class Remembering:
             state.prompts = None
             state.settle()
             state.stops = ()
+
+
+class Remembers(Patch, Protocol):
+    """A handle, as policies see it."""
+
+    @property
+    def state(self) -> State:
+        """Memory the next call reads and writes."""
+
+    @property
+    def memory(self) -> Memory:
+        """What may be done to it."""
+
+
+class Remembering:
+    """The part of a handle that keeps the memory of methods."""
+
+    last: CallRecord | None
+
+    def __init__(self) -> None:
+        self._state = State()
+
+    @property
+    def state(self) -> State:
+        """Memory the next call reads and writes: that of the innermost ``with handle.memory(state)``, else its own."""
+        return settings_of(self).state or self._state
+
+    @property
+    def memory(self) -> Memory:
+        """Save, load and swap it."""
+        return Memory(self)
 
     def reset(self, mask: Mask | None = None) -> None:
         """Forget earlier calls: at the start of an episode, or where an environment starts a new one.
@@ -214,8 +142,28 @@ class Remembering:
         """Memory of one row."""
         return self.state.rows.setdefault(row, {})
 
+    # -- old names, for one release ------------------------------------------------------------------------------------
 
-def _checked(state: object) -> State:
-    if not isinstance(state, State):
-        raise TypeError(f"{type(state).__name__} is no memory of a handle; pass what handle.save_state() returned.")
-    return state
+    def using(self, state: State | None = None) -> AbstractContextManager[State]:
+        """Old name of ``handle.memory(state)``."""
+        _renamed("using(state)", "memory(state)")
+        return self.memory(state)
+
+    def save_state(self) -> State:
+        """Old name of ``handle.memory.save()``."""
+        _renamed("save_state()", "memory.save()")
+        return self.memory.save()
+
+    def load_state(self, state: State) -> None:
+        """Old name of ``handle.memory.load(state)``."""
+        _renamed("load_state(state)", "memory.load(state)")
+        self.memory.load(state)
+
+    def policy_call(self, stops: Sequence[int] = ()) -> AbstractContextManager[None]:
+        """Old name of ``handle.memory.call()``."""
+        _renamed("policy_call()", "memory.call()")
+        return self.memory.call(stops)
+
+
+def _renamed(old: str, new: str) -> None:
+    warnings.warn(f"handle.{old} is now handle.{new}.", DeprecationWarning, stacklevel=3)

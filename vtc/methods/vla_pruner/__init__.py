@@ -14,10 +14,11 @@ Use
         while not done:
             action = policy(observation)         # one policy call: one generate() or one sample_actions()
 
-The first ``window`` calls of an episode are unpruned; ``handle.last`` tells what the last call kept. Row ``b`` of the
-batch is environment ``b`` and has a memory of its own. ``state = handle.save_state()`` and ``handle.load_state(state)``
-roll back; ``with handle.using(state):`` runs calls on another memory (threads, several policies on one model); ``with
-handle.policy_call():`` marks one call where generate is not the patched model's own, and forgets it when it raises.
+The first ``window`` calls of an episode are unpruned; ``handle.last`` tells what the last call kept. Row ``b`` of
+the batch is environment ``b`` and has a memory of its own. ``state = handle.memory.save()`` and
+``handle.memory.load(state)`` roll back; ``with handle.memory(state):`` runs calls on another memory (threads,
+several policies on one model); ``with handle.memory.call():`` marks one call where generate is not the patched
+model's own, and forgets it when it raises.
 """
 
 from .guide import estimate, spread, union

@@ -9,10 +9,10 @@ from typing import Any
 import vtc
 from vtc.core.budget import Keep
 
-from .answering import Outcome, answer_items, blanked, is_exact, normalise
+from ..scenes import IMAGE_FAMILIES
+from .answers import Outcome, answer_items, blanked, is_exact, normalise
 from .bootstrap import interval, ratio_interval
-from .scenes import IMAGE_FAMILIES
-from .test_sets import FAMILIES, test_set
+from .questions import FAMILIES, test_set
 
 __all__ = ["BLANK", "NO_METHOD", "Benchmark", "Row", "evaluate", "is_exact", "normalise"]
 
@@ -75,7 +75,7 @@ class Benchmark:
     model, processor
         An unpatched vision-language model and its processor. The model is left as it was.
     limit, seed : int
-        Number of questions in all, and which set of them; see :func:`vtc.eval.test_sets.test_set`.
+        Number of questions in all, and which set of them; see :func:`vtc.eval.quality.questions.test_set`.
     families : sequence of str, optional
         By default all the model can be asked: those about videos only with a video processor.
     batch : int

@@ -11,7 +11,7 @@ from PIL import Image
 
 from vtc.chat import build_inputs, decode, new_tokens
 
-from .test_sets import Item
+from .questions import Item
 
 FRAME_RATE = 2.0
 """Frames per second that videos are said to have: one second per temporal patch of two frames."""

@@ -26,5 +26,5 @@ DIGESTS: dict[str, str] = {
 }
 """SHA-256 of the first 8 and of all 500 questions per family with seed 0, by ``family/count``.
 
-See :func:`vtc.eval.test_sets.digest`; pixels are left out, since they depend on the version of Pillow.
+See :func:`vtc.eval.quality.questions.digest`; pixels are left out, since they depend on the version of Pillow.
 """

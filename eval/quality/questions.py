@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .scenes import IMAGE_FAMILIES
-from .scenes.questions import image_questions
-from .scenes.video_questions import VIDEO_FAMILIES, video_questions
+from ..scenes import IMAGE_FAMILIES
+from ..scenes.questions import image_questions
+from ..scenes.video_questions import VIDEO_FAMILIES, video_questions
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from vtc.eval.flow import Flow, Sample
-from vtc.eval.study import Bounds, Study
+from vtc.eval.calibration.flow import Flow, Sample
+from vtc.eval.calibration.study import Bounds, Study
 
 from vtc.config import Config
 from vtc.core.words import shown

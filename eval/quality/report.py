@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .quality import BLANK, NO_METHOD, Row
+from .bench import BLANK, NO_METHOD, Row
 
 FIELDS = tuple(name for name in Row.__dataclass_fields__ if name != "options")
 

@@ -1,0 +1,1 @@
+"""Search for the ratios of VFlowOpt on a user's own model and samples."""
