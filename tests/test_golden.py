@@ -1,20 +1,24 @@
-"""Every golden file of a directory against the methods; known kinds are checked whatever their suffix."""
+"""Every golden file of the directories against the methods; known kinds are checked whatever their suffix."""
 
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from golden_checks import CHECKERS, kind_of
+from golden_checks import CHECKERS, PENDING, kind_of
 
-ROOT = Path(os.environ.get("VTC_GOLDEN_DIR", Path(__file__).parents[2] / "shared" / "golden"))
-FILES = sorted(ROOT.glob("*.npz")) if ROOT.is_dir() else []
+SHARED = Path(__file__).parents[2] / "shared"
+DEFAULT = os.pathsep.join(str(SHARED / name) for name in ("golden", "golden-next"))
+ROOTS = [Path(root) for root in os.environ.get("VTC_GOLDEN_DIR", DEFAULT).split(os.pathsep)]
+FILES = sorted((path for root in ROOTS for path in root.glob("*.npz")), key=lambda path: path.name)
 
 
-@pytest.mark.skipif(not FILES, reason=f"no golden files in {ROOT}; set VTC_GOLDEN_DIR")
+@pytest.mark.skipif(not FILES, reason=f"no golden files in {', '.join(map(str, ROOTS))}; set VTC_GOLDEN_DIR")
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_golden(path):
     kind = kind_of(path.stem)
+    if kind in PENDING:
+        pytest.skip(f"{kind} is pending: its method is not here yet")
     assert kind in CHECKERS, f"unknown kind of golden file: {kind!r} ({path.name})"
     with np.load(path) as arrays:
         CHECKERS[kind](dict(arrays))
@@ -26,3 +30,7 @@ def test_golden(path):
 def test_kind_of_file(stem, kind):
     assert kind_of(stem) == kind
     assert kind in CHECKERS
+
+
+def test_what_is_checked_is_not_pending():
+    assert not PENDING & CHECKERS.keys()

@@ -124,3 +124,13 @@ class Image:
         lengths = self.arrays["packed_len"][m].tolist()
         start = sum(lengths[:i])
         return [tuple(pair) for pair in self.arrays["packed"][m, start : start + lengths[i]].tolist()]
+
+
+KINDS = {
+    "hired_single": single,
+    "hired_anyres2x2": anyres,
+    "hired_anyres_mixed": anyres,
+    "hired_anyres_pad": anyres,
+    "hired_anyres_clamp": anyres,
+    "hired_clip": clip,
+}

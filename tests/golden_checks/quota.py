@@ -151,3 +151,11 @@ def packed(rows, shapes, newline, mode):
         return torch.cat([*rows, newline[None]])
     lines = [r.unflatten(0, shape) for r, shape in zip(rows, shapes, strict=True)]
     return torch.cat([torch.cat([x, newline.expand(len(x), 1, -1)], 1).flatten(0, 1) for x in lines])
+
+
+KINDS = {
+    "quota_assign": assignment,
+    "quota_ops": operators,
+    "quota_merge": merging,
+    "quota_e2e": end_to_end,
+}

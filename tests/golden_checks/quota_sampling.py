@@ -22,3 +22,8 @@ def sampling(arrays):
     for text, parsed in zip(arrays["text"], arrays["parsed"], strict=True):
         official = None if str(parsed) == "ERROR" else json.loads(str(parsed))
         assert parse_entities(str(text)) == (official or [])
+
+
+KINDS = {
+    "quota_sampling": sampling,
+}

@@ -75,3 +75,10 @@ def stage2(arrays):
         visual = int((label == 1).sum())
         view = plain_view(torch.zeros(visual, 4), stage.keep_count, {stage.needs[0]: found[0]})
         assert len(stage.select(view).keep) == (0 if bool(arrays[f"drop_{i}"]) else visual)
+
+
+KINDS = {
+    "todre_stage1": stage1,
+    "todre_pivot": pivot,
+    "todre_stage2": stage2,
+}

@@ -101,3 +101,10 @@ def end_to_end(arrays):
     for step, expected in enumerate(arrays["decode_hidden"]):
         close(model.step(torch.from_numpy(arrays["decode_embeds"][step]), cache), expected, atol=1e-4)
     assert [layer.keys.shape[2] for layer in cache.layers] == [x + 2 for x in arrays["kv_lengths"].tolist()]
+
+
+KINDS = {
+    "transprune_ttv": ttv,
+    "transprune_stage": stage,
+    "transprune_e2e": end_to_end,
+}

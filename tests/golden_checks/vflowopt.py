@@ -145,3 +145,13 @@ def topk(arrays):
     )
     view.units[0] = type(view.units[0])("video", n, None, part, cell, role, view.units[0].part_grids)
     assert stage.select(view).keep.tolist() == arrays["keep_video"].nonzero()[0].tolist()
+
+
+KINDS = {
+    "vflowopt_entropy": entropy,
+    "vflowopt_importance": importance,
+    "vflowopt_recycle": recycled,
+    "vflowopt_topk": topk,
+    "vflowopt_pipeline": pipeline,
+    "vflowopt_stages": stages,
+}

@@ -103,3 +103,12 @@ def rollout(arrays):
             assert bool(kept.all()) == bool(arrays["warmup"][t]), t
             assert kept.tolist() == expected.tolist(), t
             feedback.take(slot, torch.from_numpy(arrays["action_scores"][t]) * kept)
+
+
+KINDS = {
+    "vla_pruner_extract": extract,
+    "vla_pruner_guide": guide,
+    "vla_pruner_mmdp": mmdp,
+    "vla_pruner_select": select,
+    "vla_pruner_rollout": rollout,
+}

@@ -60,3 +60,12 @@ def clip(arrays):
             kept = compare(seen[:, b], arrays, arrays["keep"][:, b], arrays["score"][:, b], 1e-5)
             expected = torch.from_numpy(arrays["features_cfg0"][b])
             torch.testing.assert_close(hidden[b, 1:][kept[0]], expected, atol=1e-4, rtol=0)
+
+
+KINDS = {
+    "vtc_cls_full": full,
+    "vtc_cls_rows576": rows,
+    "vtc_cls_batch": batch,
+    "vtc_cls_qk": queries_and_keys,
+    "vtc_cls_clip": clip,
+}
