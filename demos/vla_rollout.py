@@ -79,11 +79,11 @@ def _share(text: str) -> float:
 def run(args: argparse.Namespace) -> None:
     """Play, print, film."""
     import torch
+
+    import vtc
     from vtc.demos.vla.comparison import compare
     from vtc.demos.vla.film import write_film
     from vtc.demos.vla.model import load_policy
-
-    import vtc
     from vtc.files import file_to_write
 
     methods, keeps = checked(args)

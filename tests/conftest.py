@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import sys
 import traceback
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,12 @@ from typing import Any
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch.set_num_threads(1)
 
-import tiny_families  # noqa: E402
-
 import vtc  # noqa: E402
+
+from support import tiny_families  # noqa: E402
 
 OURS = tuple(os.path.dirname(m.__file__) + os.sep for m in (vtc, vtc.adapters))
 

@@ -31,9 +31,10 @@ class Report:
 
     @classmethod
     def of(cls, handle: Handle) -> Report:
-        """Collect the numbers of ``handle.last``."""
+        """Collect the numbers of ``handle.last``; ValueError when nothing has run yet."""
         record = handle.last
-        assert record is not None
+        if record is None:
+            raise ValueError("Nothing to report yet: run the patched model on an input with an image first.")
         layers = _per_layer(record.layers, handle.facts.decoder_layers)
         cached = record.cached
         full = [record.sequence] * len(layers)

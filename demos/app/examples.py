@@ -6,7 +6,6 @@ import functools
 from dataclasses import dataclass
 
 from vtc.eval.scenes import IMAGE_FAMILIES
-
 from vtc.media.pictures import bundled
 
 from ..embedded import PHOTO, PHOTO_QUESTION, sample, sample_video

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from vtc.eval.quality.bootstrap import interval
 
 import vtc
 from vtc.engine.handle import Handle
+from vtc.eval.quality.bootstrap import interval
 
 from .model import IMAGE_START, Policy
 from .rollout import Outcome, play

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
+
 from vtc.eval.training.masters import Masters
 from vtc.eval.training.recipe import Recipe
-
 from vtc.files import read_json
 
 from .experience import Lessons, School

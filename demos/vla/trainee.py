@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
 from vtc.eval.training.decoder import decode_slots
 
 from .experience import HANDS, SLOT, Lessons

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from vtc.eval.calibration.flow import Flow, Sample
-from vtc.eval.calibration.study import Bounds, Study
 
 from vtc.config import Config
 from vtc.core.words import shown
 from vtc.engine.handle import Handle
+from vtc.eval.calibration.flow import Flow, Sample
+from vtc.eval.calibration.study import Bounds, Study
 from vtc.methods.vflowopt import VFlowOpt
 from vtc.methods.vflowopt.ratios import Ratios, mean_share, solve_first, solve_last
 

@@ -6,9 +6,8 @@ import json
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from vtc.adapters import find_adapter
-
 import vtc
+from vtc.adapters import find_adapter
 from vtc.engine.handle import Handle
 from vtc.files import file_to_write
 

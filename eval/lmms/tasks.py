@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import PIL
+
 import vtc.eval.scenes
 from vtc.eval.quality.answers import LONGEST
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from vtc.eval.scenes import SIZES
 
 from .qwen_pool import CELL, SLOT, WINDOW

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from vtc.eval.scenes import COLORS, SHAPES, Question
 
 if TYPE_CHECKING:

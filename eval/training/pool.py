@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
 from vtc.eval.scenes import IMAGE_FAMILIES, TRAIN_SEEDS, Question, Scene, make_scene
 from vtc.eval.scenes.questions import MAKERS
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 
 import numpy as np
+
 from vtc.eval.scenes import IMAGE_FAMILIES, Question, Scene, make_scene
 from vtc.eval.scenes.video import FRAMES, Video, make_video
 from vtc.eval.scenes.video_questions import VIDEO_FAMILIES, VIDEO_MAKERS

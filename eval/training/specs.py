@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from vtc.eval.scenes import IMAGE_FAMILIES
 
 from . import canvas, llava, qwen, qwen_config

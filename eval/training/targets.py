@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 
 import numpy as np
+
 from vtc.eval.scenes import COLORS, SHAPES, WORDS, Scene, SceneObject, Text
 from vtc.eval.scenes.drawing import font, text_size
 

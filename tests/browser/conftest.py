@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import random_qwen
 
-sys.path.insert(0, str(Path(__file__).parent))
+from support import random_qwen
+
 CHROMIUM = os.environ.get("VTC_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 ARGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-import driving
 import pytest
 from PIL import Image
+
+from support import driving
 
 TABS = ("Ask", "Tokens", "Methods", "Numbers", "Code")
 

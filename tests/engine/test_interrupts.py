@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any
 
-import faults
-import interrupts
 import pytest
 import torch
-from test_faults import answer, expected, kept, patch, prompts, state
 
 import vtc
 from vtc.engine.installed import ATTRIBUTE
+
+from support import faults, interrupts
+from support.requests import answer, expected, kept, patch, prompts, state
 
 MODEL = "llava-clip"
 SOME = 25

@@ -6,15 +6,15 @@ import copy
 import io
 import pickle
 
-import oracle
 import pytest
-import tiny
 import torch
 from transformers import DynamicCache, StaticCache
 
 import vtc
 from vtc.engine import cache as kv
 from vtc.engine.seams import name_of
+
+from support import oracle, tiny
 
 METHODS = ["pool", "vtc-cls", "divprune", "visionzip", "fastv", "todre", "transprune"]
 
@@ -117,7 +117,7 @@ def test_steps_honour_what_the_caller_hides_later(tiny_model, method, kind, atte
 
 def test_a_static_cache_with_windows_longer_than_the_prompt(tiny_model):
     """Layers with a window hold the last columns only: ragged rows are counted from there."""
-    import tiny_families
+    from support import tiny_families
 
     case = tiny_families.ALL["gemma3"]
     model = tiny_model("gemma3")

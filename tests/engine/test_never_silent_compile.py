@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 
-import oracle
 import pytest
-import tiny
 import torch
 from transformers import StaticCache
 
 import vtc
 from vtc.engine import cache as kv
 from vtc.engine.seams import name_of
+
+from support import oracle, tiny
 
 METHODS = ["vtc-cls", "fastv", "transprune"]
 OPTIONS = dict(backend="eager", dynamic=False)

@@ -11,12 +11,12 @@ import subprocess
 import sys
 import weakref
 
-import oracle
 import pytest
-import tiny
 import torch
 
 import vtc
+
+from support import oracle, tiny
 
 METHODS = ["vtc-cls", "divprune", "fastv", "transprune", "todre"]
 

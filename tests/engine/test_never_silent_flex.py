@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 
-import oracle
 import pytest
-import tiny
 import torch
 from torch.nn.attention.flex_attention import create_block_mask
 
 import vtc
+
+from support import oracle, tiny
 
 
 @functools.cache

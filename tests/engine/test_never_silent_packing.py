@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-import tiny
-import tiny_families
 import torch
 
 import vtc
+
+from support import tiny, tiny_families
 
 MROPE = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"]
 LOCAL = ["divprune", "hired", "pool", "vflowopt", "visionzip", "vtc-cls"]

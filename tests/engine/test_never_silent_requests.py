@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 
-import oracle
 import pytest
-import tiny
 import torch
 
 import vtc
+
+from support import oracle, tiny
 
 TEXT_GUIDED = ["fastv", "pyramiddrop", "transprune", "todre"]
 NAMES = ["llava-clip", "qwen2_5_vl"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import queue
 import threading
 
-import oracle
 import pytest
-import tiny
 import torch
 
 import vtc
+
+from support import oracle, tiny
 
 METHODS = ["vtc-cls", "divprune", "fastv", "todre", "transprune"]
 

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from vtc.engine.handle import Handle
 from vtc.eval.soak import __main__ as command
 from vtc.eval.soak import run as running
 from vtc.eval.soak.kinds import KINDS
 from vtc.eval.soak.run import Soak, soak
 from vtc.eval.soak.world import World
-
-from vtc.engine.handle import Handle
 
 CALLS = 45
 SMALL = functools.partial(soak, calls=CALLS, models=("llava-clip",), methods=("divprune", "fastv"))

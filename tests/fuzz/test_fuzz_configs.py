@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import wild
-
 import vtc
 from vtc.methods import list_methods, method_class
+
+from support import wild
 
 
 def entry(rng: random.Random) -> dict[str, Any]:

@@ -7,16 +7,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import brute
-import layouts
 import torch
-from layouts import Layout
 from torch import Tensor
 from transformers import DynamicCache, StaticCache
 
 import vtc
 from vtc.engine.seams import name_of
 from vtc.proof.masking import held_cache
+
+from support import brute, layouts
+from support.layouts import Layout
 
 TOLERANCE = 1e-4  # of float32 logits of size 10
 

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-import bombs
-import moving
 import numpy as np
 import pytest
 from PIL import Image
 
 from vtc.media import Film, Limits, Spread, read_film, read_media, read_picture
+
+from support import bombs, moving
 
 SECONDS = 10
 LIMITS = Limits(pixels=2_000_000, work=50_000_000, returned=1 << 26, memory=1 << 30, seconds=20, length=600)

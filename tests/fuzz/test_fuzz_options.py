@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-import wild
-
 from vtc.cli.values import check_method, parse_keep, parse_options
 from vtc.core.fields import field_types
 from vtc.methods import list_methods, make_method, method_class
+
+from support import wild
 
 
 def test_any_text_of_any_option_is_read_right_or_refused(seeds: Iterator[int]) -> None:

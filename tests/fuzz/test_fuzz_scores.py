@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_families
 import torch
 
 import vtc
+
+from support import tiny_families
 
 SAMPLES = [[3, ("video", (3, 4, 8)), 2], [2, ("video", (2, 4, 8)), 5]]
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool]

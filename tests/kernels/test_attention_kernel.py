@@ -1,13 +1,13 @@
 import pytest
 import torch
-from vtc.kernels import attention_stats
-from vtc.kernels.attention import blocks
-from vtc.kernels.attention.naive import attention_published
 
 from vtc.core.statistics.attention import AttentionCall, received
 from vtc.core.statistics.focus import focus_of_call
 from vtc.core.statistics.relevance import mean_mass, relevance
 from vtc.core.statistics.rows import mean_rows
+from vtc.kernels import attention_stats
+from vtc.kernels.attention import blocks
+from vtc.kernels.attention.naive import attention_published
 
 # probabilities of fp32 scores; the inputs are the same in both, so the tolerance is one of fp32 whatever the dtype
 CLOSE = dict(rtol=2e-5, atol=2e-6)

@@ -1,6 +1,7 @@
 import csv
 
 import torch
+
 from vtc.kernels.tools import bench, bench_cases
 
 

@@ -4,10 +4,10 @@ import sys
 
 import pytest
 import torch
-from vtc.kernels import _dispatch
-from vtc.kernels.topk import triton as topk
 
 from vtc import kernels
+from vtc.kernels import _dispatch
+from vtc.kernels.topk import triton as topk
 
 
 def test_cpu_takes_the_reference(monkeypatch):

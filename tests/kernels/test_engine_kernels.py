@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 from collections import Counter
 
-import oracle
 import pytest
-import tiny
 import torch
 
 import vtc
 from vtc.methods import make_method
+
+from support import oracle, tiny
 
 # method -> launching functions it must reach (operator, function)
 PACK = ("pack", "pack_rows_triton")

@@ -2,10 +2,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_merge_kernel import exact_rows
+
 from vtc.kernels import greedy_diverse
 from vtc.kernels.greedy import triton as greedy_triton
 from vtc.kernels.greedy.naive import greedy_published
+
+from support.rows import exact_rows
 
 # sums of up to 100 cosines, each rounded to fp32 in another order
 VALUES = dict(rtol=1e-5, atol=2e-5)

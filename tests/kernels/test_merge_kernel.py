@@ -2,10 +2,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from vtc.core.merge import grouped_mean
 from vtc.kernels import assign_nearest, group_means, group_shares, merge_tokens
 from vtc.kernels.merge.naive import merge_published
 
-from vtc.core.merge import grouped_mean
+from support.rows import exact_rows
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2**-7, torch.float16: 2**-10}
 
@@ -123,15 +125,6 @@ def test_ties_zeros_and_lengths_of_targets(both):
 
 
 # +-1 in 1, 4 or 16 places: lengths are powers of two and all cosines exact, so even ties must agree
-exact_row = st.tuples(st.sampled_from([1, 4, 16]), st.integers(0, 2**16 - 1), st.integers(0, 15))
-
-
-def exact_rows(data, n):
-    rows = torch.zeros(n, 16)
-    for i, (count, signs, shift) in enumerate(data.draw(st.lists(exact_row, min_size=n, max_size=n))):
-        for j in range(count):
-            rows[i, (shift + j) % 16] = 1.0 if signs >> j & 1 else -1.0
-    return rows
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,8 +1,8 @@
 import pytest
 import torch
-from vtc.kernels import pack_mask, pack_rows
 
 from vtc.core.layout import Packing
+from vtc.kernels import pack_mask, pack_rows
 
 
 def packing(generator, batch, length):

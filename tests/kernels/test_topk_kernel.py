@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from vtc.kernels import topk_select
 
 SIZES = [1, 2, 3, 17, 577, 2879]

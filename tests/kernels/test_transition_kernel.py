@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from vtc.kernels import token_transition
 
 CLOSE = dict(rtol=2e-5, atol=1e-7)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: Any) -> Any:
     """``checkpoint(name)``: folder of a tiny random model."""
-    import checkpoints
+    from support import checkpoints
 
     return functools.cache(lambda name: checkpoints.write(name, tmp_path_factory.mktemp(name)))
 

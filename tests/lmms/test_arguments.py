@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vtc.eval.lmms.arguments import Settings, claim, signature, split
 
 import vtc
 from vtc.core.texts import literal
+from vtc.eval.lmms.arguments import Settings, claim, signature, split
 
 
 class Base:

@@ -8,11 +8,13 @@ import pytest
 
 pytest.importorskip("lmms_eval", reason="needs lmms-eval: pip install 'vtc[eval]'")
 
-from checkpoints import CHECKPOINTS  # noqa: E402
-from helpers import ours  # noqa: E402
 from lmms_eval.models import get_model_manifest, list_available_models  # noqa: E402
 from lmms_eval.tasks import TaskManager  # noqa: E402
+
 from vtc.eval.lmms.bases import BASES, base_class, base_name, fit_machine, use_prompts_of  # noqa: E402
+
+from support.checkpoints import CHECKPOINTS  # noqa: E402
+from support.lmms import ours  # noqa: E402
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)

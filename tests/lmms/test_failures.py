@@ -10,12 +10,13 @@ import pytest
 
 pytest.importorskip("lmms_eval", reason="needs lmms-eval: pip install 'vtc[eval]'")
 
-from helpers import Announced, evaluate, ours  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
-from vtc.eval.lmms.failure import EvaluationError  # noqa: E402
 
 import vtc.methods  # noqa: E402
 from vtc.cli.app import app  # noqa: E402
+from vtc.eval.lmms.failure import EvaluationError  # noqa: E402
+
+from support.lmms import Announced, evaluate, ours  # noqa: E402
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from vtc.eval.lmms.arguments import Settings
 from vtc.eval.lmms.samples import Sample, _new_tokens, by_task, summary
 from vtc.eval.lmms.table import lines, markdown, score_of

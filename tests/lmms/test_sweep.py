@@ -15,11 +15,11 @@ import pytest
 pytest.importorskip("lmms_eval", reason="needs lmms-eval: pip install 'vtc[eval]'")
 
 from typer.testing import CliRunner  # noqa: E402
+
+from vtc.cli.app import app  # noqa: E402
 from vtc.eval.lmms.rows import Row  # noqa: E402
 from vtc.eval.quality.questions import FAMILIES  # noqa: E402
 from vtc.eval.scenes import IMAGE_FAMILIES  # noqa: E402
-
-from vtc.cli.app import app  # noqa: E402
 
 DRIVER = """
 import sys, torch

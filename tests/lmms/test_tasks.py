@@ -10,11 +10,12 @@ from PIL import Image
 
 pytest.importorskip("lmms_eval", reason="needs lmms-eval: pip install 'vtc[eval]'")
 
-from helpers import evaluate, ours  # noqa: E402
 from vtc.eval.lmms import tasks as ours_tasks  # noqa: E402
 from vtc.eval.lmms.docs import process_results  # noqa: E402
 from vtc.eval.lmms.rows import rows  # noqa: E402
 from vtc.eval.quality.questions import FAMILIES, test_set  # noqa: E402
+
+from support.lmms import evaluate, ours  # noqa: E402
 
 COLORS = ((250, 0, 0), (0, 250, 0), (0, 0, 250), (200, 200, 200))
 

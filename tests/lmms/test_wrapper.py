@@ -10,9 +10,10 @@ import pytest
 
 pytest.importorskip("lmms_eval", reason="needs lmms-eval: pip install 'vtc[eval]'")
 
-from checkpoints import CHECKPOINTS  # noqa: E402
-from helpers import TASK, answers, evaluate, ours, rows, stock  # noqa: E402
 from vtc.eval.quality.answers import LONGEST  # noqa: E402
+
+from support.checkpoints import CHECKPOINTS  # noqa: E402
+from support.lmms import TASK, answers, evaluate, ours, rows, stock  # noqa: E402
 
 STOCK = [name for name in CHECKPOINTS if CHECKPOINTS[name][2] != "generic"]
 
@@ -89,9 +90,8 @@ def _check_last(model: Any, cut: list[Any]) -> None:
 
 
 def test_methods_inside_the_decoder_report_the_mean_over_layers(checkpoint: Any, tasks: Path) -> None:
-    from vtc.eval.lmms.samples import Sample
-
     from vtc.core.stage import Decoder, Stage
+    from vtc.eval.lmms.samples import Sample
     from vtc.methods import Random
 
     class Late(Random):

@@ -8,16 +8,15 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import oracle
 import pytest
-import tiny
-import tiny_families
 import torch
 from torch import Tensor
 
 import vtc
 from vtc.core.stage import Decoder
 from vtc.proof.setups import closes_up
+
+from support import oracle, tiny, tiny_families
 
 CASES, METHODS = list(tiny_families.ALL), vtc.list_methods()
 STEPS = dict(max_new_tokens=4)

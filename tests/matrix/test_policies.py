@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from policies import build_pi0, pi0_inputs, pi0_oracle
 
 import vtc
 from vtc.compat import parse
 from vtc.core.stage import Encoder, Projector
+
+from support.policies import build_pi0, pi0_inputs, pi0_oracle
 
 METHODS = vtc.list_methods()
 OPTIONS = {"vla-pruner": {"warmup": "semantic"}, "quota": {"frame_scores": "uniform"}}

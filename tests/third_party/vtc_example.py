@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from vtc.adapters import Adapter
 
+from vtc.adapters import Adapter
 from vtc.core.stage import ModelFacts, Projector, Selection, Stage, View
 from vtc.methods import Method
 

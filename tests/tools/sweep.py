@@ -30,7 +30,7 @@ GROUPS = {
 }
 FOLLOW = ("transformers", "tokenizers", "huggingface-hub", "safetensors", "hf-xet")
 """Packages that a version of transformers chooses for itself."""
-TESTS = ("tests/matrix", "tests/unit/test_engine_proofs.py")
+TESTS = ("tests/matrix", "tests/engine/test_engine_proofs.py")
 HEAD = """# Versions of transformers
 
 Made by `make sweep`: for every minor version, on its newest patch release and in an environment of its own, the proofs

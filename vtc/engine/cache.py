@@ -93,6 +93,8 @@ def commit(cache: Cache, index: int, change: Change) -> None:
 def settle(cache: Cache) -> None:
     """Note on every layer whether transformers' own code can go on with this cache."""
     layers = [layer for layer in cache.layers if is_token_layer(layer)]
+    # All layers short by the same number, nothing ragged, no position moved: then the offset that get_mask_sizes shows
+    # is all that masks need, and a plain model may go on with this cache.
     uniform = len({dropped(layer) for layer in layers}) == 1
     for layer in layers:
         if isinstance(layer, Shrunk):
@@ -152,6 +154,7 @@ def extra_shift(cache: Cache | None, index: int) -> Tensor | None:
     """What the cache subtracts from positions in layer ``index`` beyond what it subtracts in the first: [B] or None."""
     layer, first = layer_at(cache, index), first_layer(cache)
     shift, before = getattr(layer, "shift", None), getattr(first, "shift", None)
+    # Layers that have lived through the same are served together with the first one.
     if shift is None or layer.history == getattr(first, "history", ()):
         return None
     return shift if before is None else shift - before

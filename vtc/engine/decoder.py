@@ -89,6 +89,8 @@ class DecoderSpan:
 
     def _decode(self, seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> object:
         forward, given = current(self.handle), Arguments(seat.owner, args, kwargs)
+        # `forward.seat` is the module whose call opened the forward. When the decoder itself was called first, nobody
+        # above it has noted prompt and mask, and it opens one of its own below.
         if forward is not None and forward.seat is not seat:
             return self._run(forward, seat, given, args, kwargs)
         if self.handle.off and not kv.is_shrunk(given["cache"]):
@@ -145,6 +147,7 @@ class DecoderSpan:
         side.read(rows)
         images.records = [self.site.adapter.scattered(record, forward.prompt.extra) for record in images.records]
         locate(images, rows.shape[0])
+        # What is kept depends on the prompt alone: not on logits_to_keep, and not on completions behind it.
         forward.end = end_of_prompt(forward, self.site.adapter.policy.action_length)
         check_packing(forward, side.mask, side.held)
         for listener in self.listeners:
@@ -154,6 +157,8 @@ class DecoderSpan:
         keep = keep_mask(forward, rows.device)
         forward.clock.stop("select")
         self.meter.note_inputs(forward, rows)
+        # The one question to the device of a prefill that could be saved; it buys that keep=1 leaves the arguments
+        # untouched.
         if bool((keep | ~forward.tokens.real).all()):
             side.pass_on(rows)
         else:
@@ -189,8 +194,11 @@ class DecoderSpan:
             hidden = added.kept(forward.tokens).add(index - 1, hidden)
         if index in self.cuts:
             forward.clock.start("select")
+            # What the layers so far have shown is needed now, not at the end.
             self.meter.flush(forward)
             if self.meter.wants_ahead(index):
+                # The layer runs twice in part: once up to its queries and keys, for the ranking, and then on what is
+                # left.
                 ahead = Arguments(module, (hidden, *args[1:]), {k: v for k, v in kwargs.items() if k != given.taken[0]})
                 side.serve(index, hidden, ahead)
                 self.meter.look_ahead(forward, index, ahead)
@@ -208,6 +216,8 @@ class DecoderSpan:
         after = keep_mask(forward, hidden.device)
         if bool((after == before).all()):
             return hidden
+        # Without a packing the padding still stands between the tokens: it goes with the first cut, unless the caller's
+        # own finished mask speaks of it.
         keep = after if layout.segments[0].packing is not None or forward.finished else after & layout.real
         renumber = all(s.positions == "renumber" for s in stages) and not self.keeps_positions
         return layout.drop(index, keep, renumber).take(hidden)

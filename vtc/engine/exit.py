@@ -24,7 +24,13 @@ def commit(forward: Forward) -> None:
         return  # a decode step or a full text turn: later columns count as real, nothing to write down
     for i, layer in enumerate(list(cache.layers)):
         segment = layout.at(i)
+        # The layer was asked how long it is before this forward, in logical tokens, and will be again after it. What it
+        # stored is `segment.width` columns; the forward stood for `length` of them. The difference is counted on top
+        # from now on, so that generate's own arithmetic (positions, masks, crops, the next turn) never learns that
+        # anything is missing.
         gone = layout.length - segment.width
+        # A packing puts padding before shorter rows even where nothing was dropped from the longest: then `gone` is 0
+        # and the layer must still know which of its columns are no tokens.
         ragged = segment.packing is not None or isinstance(layer, kv.Shrunk)
         if not kv.is_token_layer(layer) or not (gone or ragged):
             continue
@@ -33,6 +39,8 @@ def commit(forward: Forward) -> None:
             continue  # a layer without keys of its own (shared ones); `count` looks at the others
         before, device = held - segment.width, layout.real.device
         valid = kv.join_valid(past.valid.get(i), before, segment.valid, segment.width, layout.batch, device)
+        # Crops (assisted decoding, rolled back turns) may take what every row kept, and no more: behind the last
+        # dropped column logical and physical tokens run in step again.
         fixed = held - layout.kept_tail(segment) if gone or segment.packing is not None else 0
         shift = _shift(forward, segment, layer)
         columns = _columns(layer, segment, layout.length, before, layout.batch, device)
@@ -44,6 +52,8 @@ def _columns(
     layer: CacheLayer | None, segment: Segment, length: int, before: int, batch: int, device: torch.device
 ) -> Tensor:
     """Logical columns of all that a layer holds after this forward."""
+    # Columns are remembered per token, since rows of a batch may have lost different ones: a mask of a later turn
+    # counts logical columns and is read through this table.
     start = before + kv.dropped(layer)
     index = segment.packing.index if segment.packing is not None else torch.arange(length, device=device)
     known = getattr(layer, "columns", None)
@@ -85,6 +95,8 @@ def count(forward: Forward) -> None:
     for i, layer in enumerate(getattr(past.cache, "layers", ())):
         if not kv.is_token_layer(layer) or getattr(layer, "is_initialized", True) is False and any(held):
             continue
+        # The one check that needs no luck: whatever a release changes about hooks, caches or the order of calls, a
+        # layer that holds another number of tokens than was counted has run on something else than vtc believes.
         want = past.before.get(i, 0) + layout.at(i).width
         if kv.stored(layer) != want:
             raise RuntimeError(
@@ -151,6 +163,7 @@ def _full_map(forward: Forward, index: int, x: object) -> object:
     packing = layout.at(index).packing
     if not isinstance(x, Tensor) or (packing is None and not isinstance(layer, kv.Shrunk)):
         return x
+    # Padding of short rows points at some dropped column; `_closed` has set its attention to zero, so adding is safe.
     rows = torch.arange(layout.length, device=x.device).expand(x.shape[0], -1) if packing is None else packing.index
     rows = rows.to(x.device)
     columns = rows if layer is None else kv.logical_columns(layer, x.shape[0], x.device)

@@ -292,8 +292,6 @@ class Handle(Remembering):
         """
         from ..report import Report
 
-        if self.last is None:
-            raise ValueError("Nothing to report yet: run the patched model on an input with an image first.")
         return Report.of(self)
 
     def __repr__(self) -> str:

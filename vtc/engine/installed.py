@@ -79,6 +79,7 @@ class Installed:
         self.parts = []
         if isinstance(self._model, _Gone):
             return
+        # A later patch may stand there by now: it is not ours to take off.
         if self._model.__dict__.get(ATTRIBUTE) is self._owner:
             del self._model.__dict__[ATTRIBUTE]
         self._model = _Gone(self._model)

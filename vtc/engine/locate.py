@@ -32,6 +32,7 @@ def locate(images: Images, batch: int) -> None:
                 f"{total} {record.modality} placeholder tokens in a batch of {batch}, but {record.rows} encoded "
                 f"{record.modality} rows: the prompt and the pixels do not belong together."
             )
+        # Beams repeat prompts and not pixels: the features of one image stand for so many equal rows.
         expands.add(total // record.rows)
         places += _of_record(record, number, mask, total // record.rows)
     if len(expands) > 1:
@@ -80,6 +81,7 @@ def keep_mask(forward: Forward, device: torch.device) -> Tensor:
     for place in images.places:
         keep[place.row, place.columns] = False
         keep[place.row, place.columns[place.alive]] = True
+    # Equal rows must lose equal tokens: beams change places later, and with them the rows of the cache.
     if images.expand > 1:
         keep = keep[:: images.expand].repeat_interleave(images.expand, 0)
     return keep

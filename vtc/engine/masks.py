@@ -100,6 +100,8 @@ def layer_mask(
     """
     # padding is no sample of any, and flash attention looks at position ids only where there is no mask
     mask = None if apart is not None else columns_mask(layer, past, new, hidden.shape[1], hidden)
+    # Overlays see absolute columns, as mask functions of transformers do: logical ones, which begin behind all that the
+    # layer counts, stored or not. That a length may live on the device is why nothing here is an int.
     start = 0 if layer is None else layer.get_seq_length()
     more = None if blocks is None else _overlay(blocks, start)
     less = None if apart is None else _overlay(apart[:, :, None] == apart[:, None, :], start)
@@ -127,6 +129,7 @@ def forward_blocks(prepared: Mask, past: int, length: int) -> Any:
     seen = new_columns(prepared, past, length)
     if seen is None:
         return None
+    # Causality is what every layer adds by itself; only what goes beyond it has to be carried along.
     ahead = seen.triu(1)
     return (ahead | ahead.transpose(1, 2) & seen) if bool(ahead.any()) else None
 
@@ -190,6 +193,8 @@ def padding_of(mask: Mask, length: int, past: int, kind: str = "full_attention")
     seen = new_columns(mask, past, length)
     if seen is None:
         return None
+    # Models differ in what they let padding see: nothing, or itself so that no softmax is empty. Both are told from a
+    # token by whether anybody else is involved.
     own = seen.diagonal(dim1=-2, dim2=-1)
     others = seen & ~torch.eye(length, dtype=torch.bool, device=seen.device)
     sees = others.any(2)

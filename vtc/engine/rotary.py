@@ -21,6 +21,7 @@ def kinds(config: DecoderConfig) -> dict[str, int]:
 
 def rotate(decoder: Any, index: int, hidden: Tensor, positions: Tensor) -> tuple[Tensor, ...]:
     """Cosines and sines for layer ``index``; some decoders have one rotary embedding per type of layer."""
+    # Asked of the model's own module: scaled, partial and per-type frequencies are its affair.
     rotary = decoder.rotary_emb
     if "layer_type" in inspect.signature(rotary.forward).parameters:
         return rotary(hidden, positions, layer_type(decoder.config, index))

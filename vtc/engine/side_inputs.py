@@ -27,7 +27,8 @@ from .masks import (
     take_blocks,
 )
 from .rotary import kinds, rotate, shift_positions
-from .seams import NAMES, Arguments, OneMask, packed_samples
+from .samples import samples_apart, samples_of
+from .seams import NAMES, Arguments, OneMask
 from .site import Site
 from .types import Cache, Called
 
@@ -73,7 +74,9 @@ class SideInputs:
         real = full(batch, length, rows.device) if real is None else real.to(rows.device).expand(batch, -1)
         self.forward.layout = TokenLayout(real, self.forward.images.columns(real))
         self.layout.positions = self._positions()
-        self.layout.samples = self._samples()
+        # a base model that makes the masks has done so before the decoder makes a cache
+        apart = self.forward.prompt.mask is None if self._prepares() else samples_apart(self.site.decoder, self.given)
+        self.layout.samples = samples_of(self.given, self.forward.past.cache, self.layout.batch) if apart else None
         self._note_blocks()
         self._note_added()
 
@@ -106,33 +109,13 @@ class SideInputs:
             given = given[1:]  # row 0 only tells packed sequences apart, and gaps would fool it
         else:
             given = given.expand(*given.shape[:-2], layout.batch, -1)
+        # A cache whose gaps were closed in an earlier turn counts fewer positions than tokens: this turn goes on from
+        # there. M-RoPE ids are computed from the prompt anew and are never closed up.
         before = kv.shift_of(self.forward.past.cache)
         return given if before is None or given.ndim == 3 else given - before.to(given.device)[:, None]
 
-    def _samples(self) -> Tensor | None:
-        """Samples of packed rows, where transformers would have told them apart by position ids that start again."""
-        given = self.given["positions"]
-        if given is None or self.forward.past.cache is not None:
-            return None
-        if self._prepares():
-            # a base model that makes the masks has done so before the decoder makes a cache
-            apart = self.forward.prompt.mask is None
-        else:
-            apart = self.mask is None and not self._makes_cache()
-        if not apart or given.ndim == 3 and given.shape[0] != 4:
-            return None
-        return packed_samples((given[0] if given.ndim == 3 else given).expand(self.layout.batch, -1))
-
     def _prepares(self) -> bool:
         return self.site.adapter.prepared_masks and is_finished(self.mask) and not self.forward.finished
-
-    def _makes_cache(self) -> bool:
-        """True where the decoder makes a cache of its own; with one, position ids tell no samples apart."""
-        asked = self.given["use_cache"]
-        asked = getattr(self.config, "use_cache", False) if asked is None else asked
-        decoder = self.site.decoder
-        checkpoints = getattr(decoder, "gradient_checkpointing", False) and decoder.training and torch.is_grad_enabled()
-        return bool(asked) and not checkpoints
 
     def _note_blocks(self) -> None:
         if self._prepares():
@@ -148,6 +131,8 @@ class SideInputs:
     def pass_on(self, rows: Tensor) -> None:
         """Nothing is dropped here: leave the arguments alone unless the cache is already shorter."""
         layout = self.layout
+        # Nothing leaves before the first layer, but later cuts may: the layout is needed in any case. The arguments
+        # stay as they are, because a prompt that loses nothing must be bit for bit what it is unpatched.
         layout.whole(padded=not self._is_finished() and not bool(layout.real.all()))
         self.given["embeds"] = rows
         self._put_added()
@@ -188,6 +173,8 @@ class SideInputs:
     def _put_mask(self) -> None:
         """Mask of the columns that enter: what the decoder makes its own from, or finished ones."""
         cache, rows, now = self.forward.past.cache, self.given["embeds"], self.layout.now
+        # Masks are handed on explicitly, even where nothing would do: without one, transformers guesses from position
+        # ids whether rows are packed, and the gaps that dropped tokens leave look like borders between samples.
         if is_finished(self.mask) and (self._is_finished() or self.site.adapter.prepared_masks):
             if isinstance(self.mask, dict):
                 self.given["mask"] = {kind: self.layer_mask(i, rows) for kind, i in kinds(self.config).items()}
@@ -209,6 +196,8 @@ class SideInputs:
         if added is None:
             return
         if self.site.adds_rows(self.forward.plan):
+            # The model adds them by boolean columns of the prompt. After a cut between those layers the columns no
+            # longer fit, so the model gets none and the layers' hooks add what is left.
             self.given.pop("added_columns"), self.given.pop("added_rows")
             return
         left = added.kept(self.layout)
@@ -229,9 +218,11 @@ class SideInputs:
     def serve(self, index: int, hidden: Tensor, given: Arguments) -> None:
         """Give layer ``index`` the mask, positions and rotary tables of the columns that are left."""
         segment = self.layout.now
+        # One segment and a plain cache: the decoder's own mask and tables hold for every layer.
         if len(self.layout.segments) == 1 and not kv.is_shrunk(self.forward.past.cache):
             return
         self._put_rotary(index, segment, hidden, given)
+        # Layers take positions for their flash kernels alone, to find packed samples: contiguous ids, or none at all.
         if len(self.layout.segments) > 1:
             given["positions"] = None if self.layout.samples is None else self.layout.shown(segment)
         given["mask"] = self.layer_mask(index, hidden)

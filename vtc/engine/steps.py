@@ -23,6 +23,8 @@ def continue_on(site: Site, forward: Forward | None, given: Arguments) -> None:
     rows = given["embeds"] if given["embeds"] is not None else given["ids"]
     batch, length = rows.shape[:2]
     cache = given["cache"]
+    # The decoder makes one mask, from its first layer that stores tokens; whatever differs from that is served layer by
+    # layer in `serve_step`.
     first = kv.first_layer(cache)
     new: Tensor | None = None
     finished = forward is not None and forward.finished
@@ -88,6 +90,8 @@ def serve_step(site: Site, forward: Forward | None, index: int, given: Arguments
     if not isinstance(layer, kv.Shrunk):
         return False
     hidden, config = given.hidden, site.decoder.config
+    # Positions of the step are those of the first layer. A layer behind a cut that renumbered is further back by what
+    # was dropped for it alone.
     extra, positions = kv.extra_shift(cache, index), given["positions"]
     if extra is not None and positions is not None:
         moved = positions - extra.to(positions.device)[:, None]

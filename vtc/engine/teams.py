@@ -64,6 +64,8 @@ def _whole(place: Place) -> Member:
 
 def row_budget(count: Callable[[int], int], sizes: list[int], n: int) -> int:
     """Budget of a decision over several images: the sum of the images' own budgets."""
+    # After an earlier stage the images no longer have their own sizes: the budget is then that of what is left
+    # together.
     return min(n, sum(count(size) for size in sizes)) if n == sum(sizes) else min(n, count(n))
 
 
@@ -79,6 +81,8 @@ def note(team: list[Member], choice: Selection, kept: dict[int, list[Tensor]]) -
             log.raw_scores = _spread(log.raw_scores, log.before, tokens, choice.scores[start : start + n], torch.nan)
         if choice.groups is not None:
             mine = choice.groups[start : start + n]
+            # Groups of a joint decision number the kept tokens of all its images; each record counts from its own
+            # first.
             before = int((choice.keep < start).sum())
             mine = torch.where(mine < 0, mine, mine - before)
             log.raw_groups = _spread(log.raw_groups, log.before, tokens, mine, -1)

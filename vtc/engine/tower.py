@@ -127,6 +127,7 @@ class TowerSpan:
         call = FeatureCall(self.modality, run.call.kwargs, None, shape)
         patches = self.site.adapter.patch_index(self.site.model, call).to(hidden.device)
         rows = hidden.reshape(-1, hidden.shape[-1])[patches.clamp_min(0)].mean(1)
+        # A feature row made of several patches is judged by their mean and leaves with all of them.
         rows = rows.masked_fill((patches[:, :1] < 0), 0)  # a newline row is the same everywhere
         alive = self._decide(run, call, index, rows)
         if bool(alive.all()):
@@ -134,6 +135,7 @@ class TowerSpan:
         keep = torch.ones(shape[0] * shape[1], dtype=torch.bool, device=hidden.device)
         gone = patches[~alive].reshape(-1)
         keep[gone[gone >= 0]] = False
+        # A packed sequence without a batch dimension is a batch of one row: then borders between images have to follow.
         run.alive, run.flat = alive, hidden.ndim == 2
         run.packing = Packing.build(keep.view(shape))
         return run.take(hidden)
@@ -142,6 +144,7 @@ class TowerSpan:
         """Let the stages choose among the feature rows as one row of a batch: bool [rows]."""
         collector = active()
         units, stats = measured(self.site, call, {} if collector is None else collector.values)
+        # The same decision as in the decoder, on a forward that lives as long as it takes: no cache, no text, one row.
         places, start = [], 0
         for number, unit in enumerate(units):
             columns = torch.arange(start, start + unit.length, device=rows.device)

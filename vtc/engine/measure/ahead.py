@@ -52,6 +52,7 @@ def measure_ahead(layer: nn.Module, given: Arguments, context: Forward) -> dict[
     if given["cache"] is not None:
         given["cache"] = Untouched(given["cache"])
     args, kwargs = given.call()
+    # the tap ends the layer by an exception once it has queries and keys; the cache it sees stores nothing
     with collecting(context) as collector, torch.no_grad():
         collector.ahead = True
         try:

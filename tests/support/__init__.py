@@ -1,0 +1,1 @@
+"""What the tests share: tiny models, oracles, checkers of golden files, planted faults."""
