@@ -14,7 +14,7 @@ PIN := $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 FRESH := .venv-constraints
 EXTRAS := dev,eval,demo,train,calibrate,video
 
-.PHONY: demo test fuzz lint clean constraints soak pages
+.PHONY: demo test fuzz lint clean constraints soak pages pictures
 
 demo: $(STAMP)
 	$(BIN)/python -m vtc.demos.main_job out
@@ -63,6 +63,10 @@ soak: $(STAMP)
 pages: $(STAMP)
 	$(BIN)/python -m vtc.support
 	$(BIN)/python -m vtc.families
+	$(BIN)/python -m vtc.cards
+
+pictures: $(STAMP)
+	$(BIN)/python -m vtc.eval.method_pictures
 
 clean:
 	rm -rf $(VENV) $(FRESH) out build dist *.egg-info

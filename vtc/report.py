@@ -56,7 +56,7 @@ class Report:
                 "visual_tokens": {
                     "before": record.before,
                     "after": record.after,
-                    "mean_over_layers": _visual_mean(record, layers),
+                    "mean_over_layers": sum(image.mean(len(layers)) for image in record.images),
                 },
                 "sequence": {"before": record.sequence, "after": layers[-1] if layers else record.sequence},
                 "layers": [{"first": s, "tokens": t} for s, t in record.layers],
@@ -155,18 +155,6 @@ def _image(log: Any) -> dict[str, Any]:
 
 def _per_layer(segments: list[tuple[int, list[int]]], layers: int) -> list[list[int]]:
     return [[t for s, t in segments if s <= i][-1] for i in range(layers)]
-
-
-def _visual_mean(record: Any, layers: list[list[int]]) -> float:
-    """Visual tokens averaged over decoder layers; repeated rows (beams) count once."""
-    if not layers:
-        return float(record.after)
-    total = 0
-    for image in record.images:
-        for i in range(len(layers)):
-            kept = [len(k) for at, k in image.cuts if at <= i]
-            total += kept[-1] if kept else image.before
-    return total / len(layers)
 
 
 def _layer_weights(handle: Handle) -> list[tuple[int, int]]:

@@ -21,13 +21,26 @@ LONGEST = 6
 
 @dataclass(frozen=True)
 class Outcome:
-    """One answered question: text, whether it is exact, and its visual tokens before and after the cuts."""
+    """One answered question: text, whether it is exact, and what it has cost.
+
+    Attributes
+    ----------
+    before, after : int
+        Visual tokens of its prompt, and those left behind the last cut.
+    mean : float
+        Visual tokens averaged over the decoder's layers.
+    flops_before, flops_after : float
+        FLOPs of the decoder's prefill without and with the cuts: the question's part of its batch.
+    """
 
     family: str
     text: str
     exact: bool
-    before: int
-    after: int
+    before: int = 1
+    after: int = 1
+    mean: float = 1.0
+    flops_before: float = 1.0
+    flops_after: float = 1.0
 
 
 def normalise(text: str) -> str:
@@ -68,16 +81,26 @@ def _answer_batch(model: Any, processor: Any, handle: Any, items: Sequence[Item]
     else:
         inputs = build_inputs(processor, [(list(item.frames), item.question) for item in items], model.device)
     answers = decode(processor, new_tokens(model, inputs, LONGEST))
-    counts = [[1, 1] for _ in items]
-    if handle is not None:
-        counts = [[0, 0] for _ in items]
-        for record in handle.last.images:
-            counts[record.row][0] += record.before
-            counts[record.row][1] += record.after
+    costs = [{} for _ in items] if handle is None else _costs(handle, len(items))
     return [
-        Outcome(item.family, answer, is_exact(answer, item.answer), *count)
-        for item, answer, count in zip(items, answers, counts, strict=True)
+        Outcome(item.family, answer, is_exact(answer, item.answer), **cost)
+        for item, answer, cost in zip(items, answers, costs, strict=True)
     ]
+
+
+def _costs(handle: Any, rows: int) -> list[dict[str, float]]:
+    """What every row of the last call has cost."""
+    flops, depth = handle.report().data["flops"], handle.facts.decoder_layers
+    whole = {"before": 0, "after": 0, "mean": 0.0}
+    costs: list[dict[str, float]] = [dict(whole) for _ in range(rows)]
+    for record in handle.last.images:
+        cost = costs[record.row]
+        cost["before"] += record.before
+        cost["after"] += record.after
+        cost["mean"] += record.mean(depth)
+    for cost in costs:
+        cost.update(flops_before=flops["before"] / rows, flops_after=flops["after"] / rows)
+    return costs
 
 
 def answer_items(model: Any, processor: Any, items: Sequence[Item], batch: int, handle: Any = None) -> list[Outcome]:

@@ -41,6 +41,10 @@ class Row:
         Share of exact answers, and its 95 % bootstrap interval.
     retained : float
         Share of the visual tokens that survived every cut, over these questions.
+    layers : float
+        The same share averaged over the decoder's layers: what a method that cuts late has kept for a while counts.
+    flops : float
+        FLOPs of the decoder's prefill as a share of the unpatched ones, text included.
     relative, relative_low, relative_high : float or None
         Accuracy divided by that of the unpatched model on the same questions, and its 95 % bootstrap interval
         (paired: the same questions drawn for both). None where the unpatched model has no answer right.
@@ -57,6 +61,8 @@ class Row:
     accuracy_low: float
     accuracy_high: float
     retained: float
+    layers: float
+    flops: float
     relative: float | None
     relative_low: float | None
     relative_high: float | None
@@ -152,14 +158,14 @@ class Benchmark:
                 continue
             mine, base = [o.exact for o, _ in pairs], [b.exact for _, b in pairs]
             accuracy, reference = sum(mine) / len(mine), sum(base) / len(base)
-            kept = sum(o.after for o, _ in pairs) / sum(o.before for o, _ in pairs)
+            before = sum(o.before for o, _ in pairs)
+            kept, mean = sum(o.after for o, _ in pairs) / before, sum(o.mean for o, _ in pairs) / before
+            flops = sum(o.flops_after for o, _ in pairs) / sum(o.flops_before for o, _ in pairs)
             relative = accuracy / reference if reference else None
             low, high = interval(mine)
             least, most = ratio_interval(mine, base) or (None, None)
-            row = Row(
-                self.name, method, keep, family, len(mine), accuracy, low, high, kept, relative, least, most, options
-            )
-            rows.append(row)
+            score, cost = (accuracy, low, high), (kept, mean, flops)
+            rows.append(Row(self.name, method, keep, family, len(mine), *score, *cost, relative, least, most, options))
         return rows
 
 

@@ -1,4 +1,4 @@
-"""Tables and a picture of the quality benchmark: CSV, Markdown, and accuracy over keep."""
+"""Tables and a picture of the quality benchmark: CSV, Markdown, and accuracy over FLOPs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def to_markdown(rows: Sequence[Row]) -> str:
     for row in rows:
         keep = "" if row.keep is None else str(row.keep)
         lines.setdefault((_label(row), keep), {})[row.family] = row
-    head = ["method", "keep", *families, "of the unpatched", "tokens"]
+    head = ["method", "keep", *families, "of the unpatched", "tokens left", "mean over layers", "FLOPs"]
     table = [_line(head), _line(["---"] * len(head))]
     for (method, keep), line in lines.items():
         cells = [
@@ -54,8 +54,13 @@ def to_markdown(rows: Sequence[Row]) -> str:
             for r in (line[family] for family in families)
         ]
         last = line["all"]
-        table.append(_line([method, keep, *cells, _relative(last), f"{100 * last.retained:.1f}"]))
-    note = f"\nModel {rows[0].model}; {rows[0].n} questions in the first family; exact answers in %, 95 % intervals.\n"
+        costs = [f"{100 * share:.1f}" for share in (last.retained, last.layers, last.flops)]
+        table.append(_line([method, keep, *cells, _relative(last), *costs]))
+    note = f"\nModel {rows[0].model}; {rows[0].n} questions in the first family; exact answers in %, 95 % intervals; "
+    note += (
+        "costs in % of the unpatched model: visual tokens behind the last cut, their mean over the decoder's layers, "
+    )
+    note += "and FLOPs of its prefill with the text.\n"
     return "\n".join(table) + "\n" + note
 
 
@@ -63,7 +68,7 @@ MARKERS = "osD"
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:
-    """Draw accuracy over the share of tokens kept, one panel per family, one line per method.
+    """Draw accuracy over the share of the decoder's prefill FLOPs, one panel per family, one line per method.
 
     Raises
     ------
@@ -94,21 +99,21 @@ def _panel(axis: Any, rows: list[Row], title: str) -> None:
     axis.set_ylim(0, 102)
     axis.grid(alpha=0.3)
     for method in dict.fromkeys(_label(row) for row in rows):
-        mine = sorted((row for row in rows if _label(row) == method), key=lambda row: row.retained)
+        mine = sorted((row for row in rows if _label(row) == method), key=lambda row: row.flops)
         values = [100 * row.accuracy for row in mine]
         if mine[0].method in (NO_METHOD, BLANK):
             axis.axhline(values[0], linestyle="--" if mine[0].method == NO_METHOD else ":", color="0.4", label=method)
             continue
         low = [100 * (row.accuracy - row.accuracy_low) for row in mine]
         high = [100 * (row.accuracy_high - row.accuracy) for row in mine]
-        places = [100 * row.retained for row in mine]
+        places = [100 * row.flops for row in mine]
         marker = MARKERS[len(axis.containers) // 10 % len(MARKERS)]  # colours repeat after ten lines
         axis.errorbar(places, values, yerr=[low, high], marker=marker, markersize=4, linewidth=1, label=method)
     ticks = [5, 10, 20, 50, 100]
     axis.set_xlim(4, 110)
     axis.set_xticks(ticks, labels=[str(tick) for tick in ticks])
     axis.set_xticks([], minor=True)
-    axis.set_xlabel("visual tokens kept, %", fontsize=8)
+    axis.set_xlabel("FLOPs of the prefill, % of unpatched", fontsize=8)
     axis.tick_params(labelsize=7)
 
 

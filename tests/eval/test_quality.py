@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import vtc
 from vtc.demos.embedded import load_embedded
 from vtc.eval.quality import Benchmark, evaluate
 from vtc.eval.quality.answers import answer_items, is_exact, normalise
@@ -86,6 +87,20 @@ def test_rows_count_every_family_once_and_all_together(bench):
     assert rows[-1].retained == 0.25 and rows[-1].options == {"seed": 2} and rows[-1].keep == 0.25
     assert rows[-1].accuracy == pytest.approx(np.mean([r.accuracy for r in rows[:-1]]))
     assert all(r.accuracy_low <= r.accuracy <= r.accuracy_high for r in rows)
+
+
+@pytest.mark.parametrize("method", ["random", "fastv", "pyramiddrop"])
+def test_costs_tell_late_cuts_from_early_ones(bench, method):
+    depth = bench.model.config.text_config.num_hidden_layers
+    row = bench.run(method, 0.25)[-1]
+    with vtc.patched(bench.model, method, keep=0.25) as handle:
+        answer_items(bench.model, bench.processor, bench.items[:1], 1, handle)
+        cuts = [(at, len(kept)) for at, kept in handle.last.images[0].cuts]
+        n, report = handle.last.images[0].before, handle.report().data
+    by_hand = sum([left for at, left in [(0, n), *cuts] if at <= i][-1] for i in range(depth)) / depth / n
+    assert row.layers == pytest.approx(by_hand) and row.layers >= row.retained - 1e-9
+    assert report["visual_tokens"]["mean_over_layers"] == pytest.approx(by_hand * n)
+    assert row.layers - 0.02 < row.flops < 1 and bench.run()[-1].flops == 1
 
 
 def test_the_blanked_row_is_far_below_the_seeing_one(bench):

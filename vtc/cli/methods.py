@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
@@ -10,15 +11,17 @@ from .output import print_json, print_table
 
 
 def methods(as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False) -> None:
-    """List the methods with their papers and options."""
-    from vtc.methods import list_methods, method_class
+    """List the methods by the place where they act, with what they read, their papers and options."""
+    from vtc.cards import PLACES, cards
 
-    rows: list[dict[str, Any]] = []
-    for name in list_methods():
-        cls = method_class(name)
-        rows.append({"name": name, "summary": cls.summary, "paper": cls.paper or None, "options": list(cls.options())})
+    found = cards()
     if as_json:
-        print_json(rows)
+        rows = [asdict(c) | {"paper": c.paper or None, "reads": list(c.reads)} for c in found]
+        print_json([row | {"options": list(row["options"])} for row in rows])
         return
-    table = [(r["name"], r["summary"], r["paper"], " ".join(r["options"])) for r in rows]
-    print_table(["method", "what it does", "arXiv", "options"], table)
+    for place in PLACES:
+        mine = [c for c in found if c.place == place]
+        title = "Before and inside the language model" if place == "both" else place.capitalize()
+        table = [(c.name, c.summary, ", ".join(c.reads) or None, c.paper or None, " ".join(c.options)) for c in mine]
+        if table:
+            print_table(["method", "what it does", "what it reads", "arXiv", "options"], table, title)

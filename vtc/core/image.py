@@ -56,6 +56,11 @@ class ImageRecord:
         """Tokens that survived every cut."""
         return len(self.kept)
 
+    def mean(self, layers: int) -> float:
+        """Tokens averaged over a decoder of so many layers."""
+        counts = (([len(kept) for at, kept in self.cuts if at <= i] or [self.before])[-1] for i in range(layers))
+        return sum(counts) / layers if layers else float(self.after)
+
     @property
     def scores(self) -> Tensor | None:
         """Per token [n] on CPU, larger was better; None when the method ranks nothing."""
