@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vtc.kernels import Objective, greedy_diverse
 
-from .select import require_finite
+from .select import first_best, require_finite
 
 __all__ = ["Objective", "Spread", "greedy_spread", "most_isolated", "unit_rows"]
 
@@ -80,7 +80,9 @@ def most_isolated(unit: Tensor, block: int = 1024) -> Tensor:
     return nearest.argmin()
 
 
-def greedy_spread(unit: Tensor, k: int, first: int | Tensor, objective: Objective) -> Spread:
+def greedy_spread(
+    unit: Tensor, k: int, first: int | Tensor, objective: Objective, weight: Tensor | None = None
+) -> Spread:
     """Pick ``k`` rows, starting from ``first``, each the one least similar to those before.
 
     Parameters
@@ -92,6 +94,8 @@ def greedy_spread(unit: Tensor, k: int, first: int | Tensor, objective: Objectiv
     first : int or 0-d LongTensor
     objective : {"max_sum", "k_center"}
         Least sum, or least maximum, of cosines. Ties go to the lower index.
+    weight : Tensor [N], optional
+        Non-negative, for "k_center": the next pick is the row of largest ``weight * (1 - maximum)``.
 
     Returns
     -------
@@ -100,11 +104,32 @@ def greedy_spread(unit: Tensor, k: int, first: int | Tensor, objective: Objectiv
     Raises
     ------
     ValueError
-        ``k`` is out of range.
+        ``k`` is out of range, or weights for "max_sum".
     """
     n = unit.shape[0]
     if not 1 <= k <= n:
         raise ValueError(f"k={k} is not allowed: pick at least 1 and at most all {n} rows.")
     start = torch.as_tensor(first, device=unit.device).reshape(1)
+    if weight is not None:
+        if objective != "k_center":
+            raise ValueError("Weights are defined for objective='k_center' only.")
+        return _weighted(unit, k, start, weight.to(unit))
     picks = greedy_diverse(unit[None], k, start, objective=objective, normalized=True)
     return Spread(picks.order[0], picks.value[0, 1:], picks.final[0])
+
+
+def _weighted(unit: Tensor, k: int, first: Tensor, weight: Tensor) -> Spread:
+    """Farthest-first traversal with a weight per row; cosines of the picks alone, ``k * N`` of them."""
+    order = torch.empty(k, dtype=torch.long, device=unit.device)
+    values = torch.empty(k - 1, dtype=unit.dtype, device=unit.device)
+    nearest = torch.full((len(unit),), -torch.inf, dtype=unit.dtype, device=unit.device)
+    pick = first[0]
+    for t in range(k):
+        if t:
+            # a weight of zero makes a product of zero, which is not the same as having been picked
+            score = (weight * (1 - nearest)).index_fill(0, order[:t], -torch.inf)
+            pick = first_best(score)
+            values[t - 1] = nearest[pick]
+        order[t] = pick
+        nearest = torch.maximum(nearest, unit @ unit[pick])
+    return Spread(order, values, nearest.index_fill(0, order, torch.inf))

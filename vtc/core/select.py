@@ -25,6 +25,13 @@ def require_finite(x: Tensor, what: str) -> None:
         )
 
 
+def first_best(scores: Tensor) -> Tensor:
+    """Index (0-d) of the largest score, of equal ones the lowest, without a look at the device: NaN never wins."""
+    place = torch.arange(len(scores), device=scores.device)
+    best = torch.where(torch.isnan(scores), -torch.inf, scores)
+    return torch.where(best == best.max(), place, len(scores)).min()
+
+
 def topk_indices(scores: Tensor, k: int) -> Tensor:
     """Find the ``k`` largest scores, ascending; equal scores go to the lower index.
 

@@ -55,8 +55,8 @@ class Stage:
         clip: every video is one, and its row's images are left alone; without a video the images of a row are one.
     positions : {"keep", "renumber"}
         What happens to 1-D position ids of later tokens; M-RoPE ids are always kept.
-    needs_text : bool
-        Fill ``View.text``.
+    needs_text : bool or "question"
+        Fill ``View.text``: with all text of the prompt, or with what stands behind its last image or video.
     modalities : tuple of str
         Modalities the stage acts on; others pass through untouched.
     unpooled : bool
@@ -69,7 +69,7 @@ class Stage:
     needs: tuple[Need, ...] = ()
     scope: Scope = "image"
     positions: Positions = "keep"
-    needs_text: bool = False
+    needs_text: bool | Literal["question"] = False
     modalities: tuple[str, ...] = ("image", "video")
     unpooled: bool = False
 

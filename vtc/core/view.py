@@ -54,7 +54,8 @@ class View:
     row, image : int
         Row of the batch and ordinal of the (first) image in it; part of the seed of random choices.
     text : Tensor [T, D] or None
-        Text rows of the same batch row at the same depth, padding removed.
+        Text rows of the same batch row at the same depth, padding and completions removed: of the whole prompt, or of
+        what stands behind its last image (``Stage.needs_text``).
     total : int
         Visual tokens of this view before any stage has run (schedules of shares refer to it).
     state : dict

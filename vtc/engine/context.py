@@ -23,6 +23,9 @@ class Settings:
         Scores of frames.
     state : object or None
         Memory to use instead of the handle's own.
+    prompt : int or None
+        Columns that ``generate`` began with. Without a cache every step runs all of them and what was generated since:
+        only this tells the two apart.
     generates : bool
         ``generate`` runs with a mask it may finish itself (static caches): then no finished mask is the caller's.
     """
@@ -31,6 +34,7 @@ class Settings:
     scores: Any = None
     state: Any = None
     generates: bool = False
+    prompt: int | None = None
 
 
 _PLAIN = Settings()

@@ -75,7 +75,7 @@ class Deciding:
             stats={need: self._stat(need, team, columns) for need in stage.needs},
             row=row,
             image=team[0].place.image,
-            text=rows[row, self._text(row)] if stage.needs_text else None,
+            text=rows[row, self._text(row, stage.needs_text == "question")] if stage.needs_text else None,
             total=sum(u.length for u in units),
             state=self.memory(row),
             scratch=self.forward.scratch.setdefault(row, {}),
@@ -110,11 +110,16 @@ class Deciding:
             values.append(stats[need][m.place.start + m.tokens])
         return torch.cat(values)
 
-    def _text(self, row: int) -> Tensor:
-        """Physical columns of the real tokens of a row that are not visual placeholders."""
-        layout = self.forward.tokens
-        columns = (layout.real[row] & ~layout.visual[row]).nonzero(as_tuple=True)[0]
-        return self.physical(row, columns)
+    def _text(self, row: int, behind: bool) -> Tensor:
+        """Physical columns of the text of a row's prompt; ``behind``: behind its last visual token alone."""
+        layout, end = self.forward.tokens, self.forward.end
+        place = torch.arange(layout.length, device=layout.real.device)
+        text = layout.real[row] & ~layout.visual[row]
+        if end is not None:  # what is kept must not depend on a completion behind the prompt
+            text = text & (place <= end[row])
+        if behind:
+            text = text & (place > torch.where(layout.visual[row], place, -1).max())
+        return self.physical(row, text.nonzero(as_tuple=True)[0])
 
     def run(self, layer: int) -> Tensor | None:
         """Let the stage decide on every image; returns the rows with merged values written in, None when none were.

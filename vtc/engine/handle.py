@@ -36,6 +36,7 @@ from .policy.actions import Actions
 from .policy.calls import EmbeddedPrompts
 from .policy.expert import Expert
 from .policy.memory import Remembering
+from .prompts import columns_of
 from .record import CallRecord
 from .seams import find, renamed
 from .site import Site
@@ -110,8 +111,8 @@ class Handle(Remembering):
 
     def _generate(self, seat: Wrapped, args: tuple, kwargs: dict[str, Any]) -> object:
         """A whole generation counts as one call: nobody takes the hooks away between two of its steps."""
-        generates = not is_finished(find("mask", kwargs))
-        with self._installed.gate.inside(), settings(self, generates=generates):
+        began, own = columns_of(find("ids", kwargs), *args[:1], find("embeds", kwargs)), find("mask", kwargs)
+        with self._installed.gate.inside(), settings(self, generates=not is_finished(own), prompt=began):
             return seat.original(*args, **renamed(type(seat.owner).forward, kwargs))
 
     def remove(self, wait: float = PATIENCE) -> None:
@@ -279,8 +280,6 @@ class Handle(Remembering):
     def config(self) -> Config:
         """Configuration to save and to load again."""
         return Config([m.to_dict() for m in self.methods])
-
-    # -- results -------------------------------------------------------------------------------------------------------
 
     def report(self) -> Report:
         """Tokens, FLOPs, KV bytes and times of the last forward that brought images.

@@ -9,6 +9,7 @@ from vtc.adapters import EncodeRecord
 
 from ..core.prompt import Prompt
 from ..core.stage import Stage
+from .context import settings_of
 from .decide import stage_name
 from .forward import Forward
 from .loose import Loose
@@ -65,10 +66,10 @@ def note_request(forward: Forward, given: Arguments) -> None:
 def end_of_prompt(forward: Forward, placeholders: int) -> Tensor:
     """Logical column of the last prompt token of every row: LongTensor [B], -1 for a row without any.
 
-    A prompt ends where its answer begins: before the first column that has a label, else at the first column whose
-    logits are asked for (draft tokens of assisted decoding, completions that a trainer scores), where these lie behind
-    the images; else at the last real token. So a row keeps the same tokens alone, in a batch, and in ``generate``.
-    ``placeholders`` of actions at its end do not count.
+    A prompt ends where its answer begins: before the first column that has a label, else where ``generate`` began,
+    else at the first column whose logits are asked for (draft tokens of assisted decoding, completions that a
+    trainer scores), where these lie behind the images; else at the last real token. So a row keeps the same tokens
+    alone, in a batch, and in ``generate``. ``placeholders`` of actions at its end do not count.
     """
     layout = forward.tokens
     place = torch.arange(layout.length, device=layout.real.device).expand_as(layout.real)
@@ -76,7 +77,9 @@ def end_of_prompt(forward: Forward, placeholders: int) -> Tensor:
     if placeholders:
         return (last - placeholders).clamp_min(-1)
     images = torch.where(layout.visual, place, -1).amax(1)
-    for asked in (_asked(forward.request, layout.length), _supervised(forward.supervised, layout.length)):
+    began = settings_of(forward.handle).prompt if forward.past.cache is None or not forward.past.held else None
+    asked_for = _asked(forward.request, layout.length), None if began is None else began - 1
+    for asked in (*asked_for, _supervised(forward.supervised, layout.length)):
         if asked is None:
             continue
         column = torch.as_tensor(asked, device=last.device).expand_as(last)
@@ -85,6 +88,11 @@ def end_of_prompt(forward: Forward, placeholders: int) -> Tensor:
         fits = fits & layout.real.gather(1, inside[:, None])[:, 0]
         last = torch.where(fits, column, last)
     return last
+
+
+def columns_of(*rows: object) -> int | None:
+    """Length of the first of these that is a batch of rows: ids [B, L] or embeddings [B, L, D]."""
+    return next((x.shape[1] for x in rows if isinstance(x, Tensor) and x.ndim > 1), None)
 
 
 def check_packing(forward: Forward, mask: Mask, past: int) -> None:

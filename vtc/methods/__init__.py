@@ -15,6 +15,7 @@ from .base import Method
 from .scorer import BeforeLLM, Cut, InsideLLM
 
 if TYPE_CHECKING:  # for editors and type checkers; at run time a method is imported when it is asked for
+    from .cdpruner import CDPruner
     from .divprune import DivPrune
     from .fastv import FastV
     from .hired import HiRED
@@ -136,6 +137,7 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "BeforeLLM",
+    "CDPruner",
     "Cut",
     "DivPrune",
     "FastV",

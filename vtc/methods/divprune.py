@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
-from ..core.diversity import greedy_spread, most_isolated, unit_rows
+from ..core.diversity import greedy_spread, most_isolated
 from ..core.select import with_structure
 from ..core.stage import Selection, View
+from ._cen import Cosines, candidate_sets
 from ._diverse import spread_scores
 from .scorer import BeforeLLM
 
 
 @dataclass(kw_only=True)
-class DivPrune(BeforeLLM):
+class DivPrune(Cosines, BeforeLLM):
     """Max-min diverse tokens after the projector: the subset whose closest pair is as far apart as possible.
 
     Let ``X`` be the projected tokens of an image, ``x_v = X_v / |X_v|`` (fp32), distance ``d(u, v) = 1 - x_u . x_v``.
@@ -26,16 +28,18 @@ class DivPrune(BeforeLLM):
         next pick    argmax_v  min_{c in picked} d(c, v)
         keep         the picks in their original order
 
+    With ``geometry="cen"`` the rows are centred, and the next pick is ``argmax_v g_v min_c d(c, v)`` with the weight
+    ``g`` from the negative mean cosine of the rows before that; the first pick has no weight.
+
     Neither the question nor any attention is read, so the method runs on every architecture.
 
     Parameters
     ----------
     keep : float or int
         Share of each image's patches, or tokens per image (the paper's headline is 0.098).
-    geometry : {"raw", "centered"}
-        Cosines of the tokens as they are, or after subtracting the mean token of the image, which is what all tokens
-        have in common and hides what tells them apart (arXiv 2608.30263; its term for distinctiveness in the raw space
-        is not here).
+    joint : bool
+        One set of all crops of an image (or frames of a video, or images of a prompt); False: each crop and frame with
+        its own share, as the paper of "cen" has it.
 
     Notes
     -----
@@ -49,15 +53,18 @@ class DivPrune(BeforeLLM):
     name: ClassVar[str] = "divprune"
     summary: ClassVar[str] = "max-min diverse tokens, no attention needed (baseline)"
     paper: ClassVar[str] = "2503.02175"
-    geometry: Literal["raw", "centered"] = "raw"
+    joint: bool = True
     scope: Literal["image", "row"] = "image"
 
     def select(self, view: View, *stats: Tensor) -> Selection:
         """Pick farthest first among the patches."""
-        rows, k = view.patches, view.patch_budget
-        if k >= len(rows):
-            return Selection(keep=with_structure(rows, view.role, self.newlines))
-        unit = unit_rows(view.features[rows], centered=self.geometry == "centered")
-        spread = greedy_spread(unit, k, most_isolated(unit), "k_center")
-        kept = with_structure(rows[spread.order], view.role, self.newlines)
-        return Selection(keep=kept, scores=spread_scores(spread, rows, view.n, "k_center"))
+        if view.patch_budget >= len(view.patches):
+            return Selection(keep=with_structure(view.patches, view.role, self.newlines))
+        picks, scores = [], None
+        for rows, k in candidate_sets(view, self.joint, self.keep):
+            unit, weight = self.directions(view.features[rows]), self.weights(view.features[rows])
+            if k:
+                spread = greedy_spread(unit, k, most_isolated(unit), "k_center", weight)
+                picks.append(rows[spread.order])
+                scores = spread_scores(spread, rows, view.n, "k_center", scores)
+        return Selection(keep=with_structure(torch.cat(picks), view.role, self.newlines), scores=scores)

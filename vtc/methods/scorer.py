@@ -64,8 +64,8 @@ class BeforeLLM(Scorer):
     newlines: Newlines = "drop"
     positions: Literal["renumber", "keep"] = "renumber"
 
-    needs_text: ClassVar[bool] = False
-    """True fills ``View.text``."""
+    needs_text: ClassVar[bool | Literal["question"]] = False
+    """True fills ``View.text`` with the prompt's text, "question" with what stands behind its last image."""
 
     def needs(self, facts: ModelFacts) -> tuple[Need, ...]:
         """What is to be read in the encoder; raise ValueError with the reason when the model has no such thing."""

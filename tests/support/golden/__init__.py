@@ -19,8 +19,6 @@ _MODULES = [importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.ite
 CHECKERS: dict[str, Checker] = {kind: check for m in _MODULES for kind, check in getattr(m, "KINDS", {}).items()}
 
 PENDING = {
-    "cdpruner",
-    "cenprune",
     "dart",
     "dycoke_ttm",
     "evs_mask",
