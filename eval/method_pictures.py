@@ -29,7 +29,8 @@ def draw(folder: Path) -> list[Path]:
     for name in vtc.list_methods():
         with vtc.patched(model, name, keep=KEEP, processor=processor, **OPTIONS.get(name, {})) as handle:
             model.generate(**inputs, max_new_tokens=1)
-            picture = overlay(scene.frames[0], handle.last.images[0])
+            record: Any = handle.last
+            picture = overlay(scene.frames[0], record.images[0])
         path = folder / f"{name}.png"
         picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=COLOURS).save(path, optimize=True)
         written.append(path)

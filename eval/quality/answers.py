@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import Image
@@ -81,26 +81,24 @@ def _answer_batch(model: Any, processor: Any, handle: Any, items: Sequence[Item]
     else:
         inputs = build_inputs(processor, [(list(item.frames), item.question) for item in items], model.device)
     answers = decode(processor, new_tokens(model, inputs, LONGEST))
-    costs = [{} for _ in items] if handle is None else _costs(handle, len(items))
-    return [
-        Outcome(item.family, answer, is_exact(answer, item.answer), **cost)
-        for item, answer, cost in zip(items, answers, costs, strict=True)
+    outcomes = [
+        Outcome(item.family, answer, is_exact(answer, item.answer)) for item, answer in zip(items, answers, strict=True)
     ]
+    return outcomes if handle is None else [_priced(one, row, handle) for row, one in enumerate(outcomes)]
 
 
-def _costs(handle: Any, rows: int) -> list[dict[str, float]]:
-    """What every row of the last call has cost."""
-    flops, depth = handle.report().data["flops"], handle.facts.decoder_layers
-    whole = {"before": 0, "after": 0, "mean": 0.0}
-    costs: list[dict[str, float]] = [dict(whole) for _ in range(rows)]
-    for record in handle.last.images:
-        cost = costs[record.row]
-        cost["before"] += record.before
-        cost["after"] += record.after
-        cost["mean"] += record.mean(depth)
-    for cost in costs:
-        cost.update(flops_before=flops["before"] / rows, flops_after=flops["after"] / rows)
-    return costs
+def _priced(outcome: Outcome, row: int, handle: Any) -> Outcome:
+    """An outcome with what its row of the last call has cost."""
+    flops, depth, rows = handle.report().data["flops"], handle.facts.decoder_layers, handle.last.rows
+    images = [image for image in handle.last.images if image.row == row]
+    return replace(
+        outcome,
+        before=sum(image.before for image in images),
+        after=sum(image.after for image in images),
+        mean=sum(image.mean(depth) for image in images),
+        flops_before=flops["before"] / rows,
+        flops_after=flops["after"] / rows,
+    )
 
 
 def answer_items(model: Any, processor: Any, items: Sequence[Item], batch: int, handle: Any = None) -> list[Outcome]:
