@@ -54,7 +54,7 @@ def test_specification(seed, keep, temperature):
     frames, height, width = 2 + seed, 3, 4
     x = torch.randn(frames * 12, 16, generator=generator, dtype=torch.float64) + 1
     total = keep if isinstance(keep, int) else round(keep * len(x))
-    found = select(x, keep, (frames, height, width), temperature=temperature)
+    found = select(x, keep, (frames, height, width), temperature=temperature, preset="paper")
     kept, budgets = expected(x, total, frames, temperature)
     assert found.keep.tolist() == kept
     assert torch.bincount(found.keep // 12, minlength=frames).tolist() == budgets
@@ -76,10 +76,10 @@ def test_equal_tokens_tie_to_the_lower_index():
 
 def test_an_image_is_one_frame_whatever_its_tiles():
     x = torch.randn(24, 8, generator=torch.Generator().manual_seed(2))
-    found = select(x, 0.25, (1, 4, 6), "image").keep
+    found = select(x, 0.25, (1, 4, 6), "image", preset="paper").keep
     score = -torch.cosine_similarity(x, x.mean(0, keepdim=True))
     assert found.tolist() == sorted(score.topk(6).indices.tolist())
-    (stage,) = make_method("vidcom2", keep=0.25).stages(ModelFacts())
+    (stage,) = make_method("vidcom2", keep=0.25, preset="paper").stages(ModelFacts())
     part, cell = torch.arange(2).repeat_interleave(12), torch.arange(12).repeat(2)
     tiled = tiled_view(x, stage.keep_count, {}, part, cell, torch.zeros_like(part), [(3, 4)] * 2, {})
     assert stage.select(tiled).keep.tolist() == found.tolist()
@@ -91,6 +91,61 @@ def test_a_row_of_images_is_like_a_video():
     view = plain_view(x, stage.keep_count, grid=(1, 1, 24))
     view.unit, view.units = torch.arange(2).repeat_interleave(12), [view.units[0]] * 2
     assert stage.select(view).keep.tolist() == select(x, 0.25, (2, 3, 4)).keep.tolist()
+
+
+def video(seed, frames=6, size=12, width=16):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(frames, size, width, generator=generator, dtype=torch.float64) + torch.linspace(0, 2, width)
+
+
+def official(x, share, temperature=0.01):
+    """The published rule with loops, before the total is made exact."""
+    frames, size, width = x.shape
+    variance = x.reshape(-1, width).var(0, correction=0)
+    chosen = sorted(range(width), key=lambda c: (float(variance[c]), c))[: width // 2]
+    y = x[..., sorted(chosen)]
+    y = y / y.norm(dim=-1, keepdim=True)
+    kernel = lambda a, b: sum(math.exp(-float((a - b).square().sum()) / (2 * s)) for s in (0.125, 0.25, 0.5, 1, 2))  # noqa: E731
+    v = [[kernel(token, y.mean((0, 1))) for token in frame] for frame in y]
+    f = [[kernel(token, frame.mean(0)) for token in frame] for frame in y]
+    u = [-sum(row) / size for row in v]
+    powers = [math.exp((a - max(u)) / temperature) for a in u]
+    shares = [min(share * (1 + p / sum(powers) - 1 / frames), 1) for p in powers]
+    counts = [max(round(r * size), 1) for r in shares]
+    cost = [[a + b for a, b in zip(*rows, strict=True)] for rows in zip(v, f, strict=True)]
+    kept = {(t, m) for t in range(frames) for m in sorted(range(size), key=lambda m: cost[t][m])[: counts[t]]}
+    return kept, cost
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("share", [0.08, 0.25, 0.7])
+def test_the_published_rule_and_its_exact_total(seed, share):
+    x = video(seed)
+    kept, cost = official(x, share)
+    free = select(x.flatten(0, 1), share, (6, 3, 4), exact=False).keep
+    assert {divmod(i, 12) for i in free.tolist()} == kept
+    total = max(1, round(share * 72))
+    rank = lambda token: cost[token[0]][token[1]]  # noqa: E731
+    rest = sorted(set((t, m) for t in range(6) for m in range(12)) - kept, key=rank)
+    wanted = set(sorted(kept, key=rank)[:total]) | set(rest[: max(0, total - len(kept))])
+    found = select(x.flatten(0, 1), share, (6, 3, 4)).keep
+    assert {divmod(i, 12) for i in found.tolist()} == wanted and len(found) == total
+
+
+def test_frames_may_change_places_and_scale_does_not_matter():
+    x = video(7)
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    found = select(x.flatten(0, 1), 0.25, (6, 3, 4)).keep
+    moved = select(x[order].flatten(0, 1), 0.25, (6, 3, 4)).keep
+    assert sorted((order[i // 12].item(), i % 12) for i in moved.tolist()) == [divmod(i, 12) for i in found.tolist()]
+    assert torch.equal(select(37.0 * x.flatten(0, 1), 0.25, (6, 3, 4)).keep, found)
+
+
+def test_a_still_video_has_equal_budgets_and_no_frame_is_emptied():
+    still = video(8)[:1].expand(6, -1, -1).flatten(0, 1)
+    assert torch.bincount(select(still, 0.25, (6, 3, 4)).keep // 12).tolist() == [3] * 6
+    few = select(video(9).flatten(0, 1), 0.03, (6, 3, 4), exact=False).keep
+    assert (torch.bincount(few // 12, minlength=6) >= 1).all()
 
 
 @settings(deadline=None)

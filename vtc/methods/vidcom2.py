@@ -9,80 +9,101 @@ import torch
 from torch import Tensor
 
 from ..core.budget import share_out
-from ..core.select import topk_indices, with_structure
+from ..core.select import require_finite, with_structure
 from ..core.stage import Selection, View
-from ._frames import frame_means, frame_of_tokens, likenesses
+from ._frames import best_of_frames, closeness, frame_means, frame_of_tokens, likenesses, steady_channels, to_total
 from .base import check_range
 from .scorer import BeforeLLM
 
 
 @dataclass(kw_only=True)
 class VidCom2(BeforeLLM):
-    """Tokens of a video by the uniqueness of frames and tokens.
+    """Tokens of a video by the uniqueness of frames and tokens; neither the question nor any attention is read.
 
-    Let ``x[t, m]`` be the projected tokens of a video, frame t of T, token m of ``M_t``, and cos the cosine (fp32).
-    Neither the question nor any attention is read::
+    Frame t of T has M tokens ``x[t, m]``, R is the share to keep. The published code, and the default::
 
-        g     = mean of all x                       what the video looks like as a whole
-        g_t   = mean over m of x[t, m]              what frame t looks like
-        a     = cos(x[t, m], g)                     likeness to the video
-        b     = cos(x[t, m], g_t)                   likeness to its own frame
+        C      = the floor(D / 2) channels of smallest variance over all tokens
+        y      = x[.., C] / |x[.., C]|,  g = mean of all y,  g_t = mean over m of y[t, m]
+        K(d)   = sum over a in {1/8, 1/4, 1/2, 1, 2} of exp(-d / (2 a))
+        v, f   = K(|y - g|^2), K(|y - g_t|^2)                 likeness to the video, to the own frame
+        u_t    = - mean over m of v[t, m],  p = softmax over t of u / temperature
+        k_t    = max(round(M min(R (1 + p_t - 1/T), 1)), 1)   tokens of frame t, of smallest v + f
 
-        u_t   = - mean over m of a                  uniqueness of frame t
-        p_t   = softmax over t of u_t / temperature
-        k_t   ~ M_t (1 + p_t - 1/T)                 budget of frame t, scaled so that all add up to K
-        score = - a - b                             uniqueness of a token across the video and within its frame
-        keep    the k_t tokens of largest score of every frame, in their original order
+    and then, so that exactly R of the video stays, the kept tokens of largest ``v + f`` anywhere go, or the dropped
+    ones of smallest come back. The paper's text (``preset="paper"``) has plain cosines to the means of all raw
+    channels instead of C and K, and shares the budget out in proportion to ``M_t (1 + p_t - 1/T)`` by largest
+    remainder. The two keep 8 to 90 % of the same tokens, most for the choice of channels.
 
-    K is the budget of the library (``keep`` of the video's patches). The shares ``K k_t / sum k`` are cut at
-    ``M_t``, what full frames cannot take goes to the others in the same proportion, and fractions are rounded by
-    largest remainder, so that the budgets add up to K exactly. Ties go to the lower token and the earlier frame. An
-    image, whatever its tiles, is a video of one frame, of which the tokens least like the mean token stay; a video
-    of one frame is the same.
+    An image, whatever its tiles, is a video of one frame.
 
     Parameters
     ----------
     keep : float or int
-        Share of the patches of each video (or image), or tokens per video.
+        R, of the patches of each video (or image), or tokens per video.
+    preset : {"official", "paper"}
+        The code that made the published numbers, or the text.
     temperature : float
         Of the softmax over the uniqueness of frames; larger is more even.
+    channels : float
+        Share of the channels that count, of smallest variance; for "official".
+    exact : bool
+        False: as many tokens as the rounded ``k_t`` add up to, as the published code; for "official".
     scope : {"image", "row"}
         One selection per video (or image), or one for all visual tokens of a prompt, whose images are then frames like
         those of a video.
 
     Notes
     -----
-    Source: arXiv 2505.14454. This is an implementation from the description of the paper; its code was not
-    consulted. Uncertain: the temperature (0.01 as remembered; a small one gives nearly all of the extra share
-    ``1/T`` to the most unusual frame), whether likenesses are plain cosines everywhere or pass through a kernel
-    first, how much frames below the mean may lose (here at most ``1/T`` of their even share), and how the published
-    code rounds and clips budgets.
+    Source: arXiv 2505.14454, its code, and the adaptation in vLLM, whose exact total is ours. Differences: any
+    batch; images, which the code leaves alone; frames of several sizes; row newlines go with their row's tokens or
+    stay all; fp32 throughout, ties to the lower token and the earlier frame.
     """
 
     name: ClassVar[str] = "vidcom2"
     summary: ClassVar[str] = "frames by uniqueness, tokens by uniqueness in frame and video (baseline)"
     paper: ClassVar[str] = "2505.14454"
+    preset: Literal["official", "paper"] = "official"
     temperature: float = 0.01
+    channels: float = 0.5
+    exact: bool = True
     scope: Literal["image", "row"] = "image"
 
     def __post_init__(self) -> None:
         """Validate the hyperparameters."""
         super().__post_init__()
         check_range(self, "a number >= 1e-6", lambda v: v >= 1e-6, "temperature")
+        check_range(self, "a share in (0, 1]", lambda v: 0.0 < v <= 1.0, "channels")
 
     def select(self, view: View, *stats: Tensor) -> Selection:
         """Share the budget over the frames, then keep the most unusual tokens of each."""
         rows, k = view.patches, view.patch_budget
         if k >= len(rows):
             return Selection(with_structure(rows, view.role, self.newlines))
+        require_finite(view.features[rows], "The features of the visual tokens")
         frame = frame_of_tokens(view)[rows].unique(return_inverse=True)[1]
-        sizes = torch.bincount(frame)
-        like_video, like_frame = likenesses(view.features[rows], frame, sizes)
-        scores = like_video.new_full((view.n,), torch.nan)
-        scores[rows] = -like_video - like_frame
+        choose = self._official if self.preset == "official" else self._paper
+        kept, likeness = choose(view.features[rows], frame, torch.bincount(frame), k)
+        scores = torch.full((view.n,), torch.nan, dtype=likeness.dtype, device=likeness.device)
+        scores[rows] = -likeness
+        return Selection(with_structure(rows[kept], view.role, self.newlines), scores=scores)
+
+    def _extra(self, like_video: Tensor, frame: Tensor, sizes: Tensor) -> Tensor:
+        """Share [T] by which the uniqueness of a frame moves its budget: it sums to 0."""
         uniqueness = -frame_means(like_video[:, None], frame, sizes)[:, 0]
-        extra = torch.softmax(uniqueness / self.temperature, 0) - 1 / len(sizes)
-        budgets = share_out(k, sizes * (1 + extra), sizes).tolist()
-        members = [rows[frame == t] for t in range(len(sizes))]
-        kept = torch.cat([m[topk_indices(scores[m], b)] for m, b in zip(members, budgets, strict=True)])
-        return Selection(with_structure(kept, view.role, self.newlines), scores=scores)
+        return torch.softmax(uniqueness / self.temperature, 0) - 1 / len(sizes)
+
+    def _official(self, x: Tensor, frame: Tensor, sizes: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Kept tokens bool [N] and what they are ranked by, smallest first."""
+        like_video, like_frame = closeness(x[:, steady_channels(x, self.channels)], frame, sizes)
+        share = self.keep if isinstance(self.keep, float) else k / len(x)
+        shares = (share * (1 + self._extra(like_video, frame, sizes))).clamp_max(1)
+        counts = (shares * sizes).round().long().clamp_min(1).tolist()
+        likeness = like_video + like_frame
+        kept = best_of_frames(-likeness, frame, counts)
+        return (to_total(kept, -likeness, k) if self.exact else kept), likeness
+
+    def _paper(self, x: Tensor, frame: Tensor, sizes: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        like_video, like_frame = likenesses(x, frame, sizes)
+        budgets = share_out(k, sizes * (1 + self._extra(like_video, frame, sizes)), sizes).tolist()
+        likeness = like_video + like_frame
+        return best_of_frames(-likeness, frame, budgets), likeness

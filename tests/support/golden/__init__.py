@@ -38,8 +38,6 @@ PENDING = {
     "sparsevlm",
     "tops",
     "vcast_select",
-    "vidcom2_exact",
-    "vidcom2_select",
     "vispruner",
     "vscan",
     "vscan_windows",
