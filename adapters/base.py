@@ -77,6 +77,7 @@ class Adapter(Parts):
             multimodal_rope=self.multimodal_rope,
             keeps_positions=self.keeps_positions or self.multimodal_rope,
             native_resolution=self.multimodal_rope if self.native_resolution is None else self.native_resolution,
+            modalities=tuple(self.modalities),
             linear_layers=tuple(i for i, t in enumerate(types) if "linear" in str(t)),
             no_cuts=self.no_cuts(model),
             actions=self.policy.actions,

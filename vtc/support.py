@@ -22,6 +22,7 @@ def typical_facts(adapter: Adapter) -> ModelFacts:
         feature_layer=23,
         global_layers=tuple(range(24)),
         decoder_layers=32,
+        modalities=tuple(adapter.modalities),
         multimodal_rope=adapter.multimodal_rope,
         keeps_positions=adapter.keeps_positions or adapter.multimodal_rope,
         native_resolution=adapter.multimodal_rope if adapter.native_resolution is None else adapter.native_resolution,

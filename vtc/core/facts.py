@@ -27,6 +27,8 @@ class ModelFacts:
         Positions of later tokens are always those of the whole prompt: M-RoPE, and models that count them elsewhere.
     native_resolution : bool
         The encoder works at the resolution of the picture.
+    modalities : tuple of str
+        What the family takes: images, videos.
     linear_layers : tuple of int
         Decoder layers without per-token KV (linear attention).
     no_cuts : str
@@ -45,6 +47,7 @@ class ModelFacts:
     multimodal_rope: bool = False
     keeps_positions: bool = False
     native_resolution: bool = False
+    modalities: tuple[str, ...] = ("image", "video")
     linear_layers: tuple[int, ...] = ()
     no_cuts: str = ""
     actions: Literal["generated", "placeholders", "expert"] = "generated"

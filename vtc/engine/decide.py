@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -130,6 +131,8 @@ class Deciding:
         merged: Tensor | None = None
         kept: dict[int, list[Tensor]] = {}
         teams = list(members(images, self.stage))
+        if not teams and images.places:
+            self._warn()
         for number, team in enumerate(teams):
             view = self.view(team)
             view.clip, view.clips = number, len(teams)
@@ -145,6 +148,18 @@ class Deciding:
         if merged is not None and images.expand > 1:
             merged = merged[:: images.expand].repeat_interleave(images.expand, 0)
         return merged
+
+    def _warn(self) -> None:
+        """Say that nothing of this prompt is of a kind that the stage acts on."""
+        left = [p for p in self.forward.images.places if p.unit.modality not in self.stage.modalities]
+        if left:
+            warnings.warn(
+                f"The stage {stage_name(self.stage)} acts on {' and '.join(self.stage.modalities)}s only: the "
+                f"{len(left)} {left[0].unit.modality}(s) of this prompt were left whole. Use a method for both, such "
+                "as 'divprune' or 'vtc-cls'.",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def _choose(self, view: View) -> Selection:
         if view.budget >= view.n:

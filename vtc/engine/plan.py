@@ -100,6 +100,11 @@ def the_feedback(methods: Sequence[Method], facts: ModelFacts) -> Feedback | Non
 def check_stages(stages: Sequence[Stage], facts: ModelFacts) -> None:
     """Raise a ValueError that says why stages cannot act where they want to."""
     for stage in stages:
+        if not set(stage.modalities) & set(facts.modalities):
+            raise ValueError(
+                f"The method acts on {' and '.join(stage.modalities)}s only, and family {facts.family!r} takes "
+                f"{' and '.join(facts.modalities)}s. Use a method for both, such as 'divprune' or 'vtc-cls'."
+            )
         if isinstance(stage.at, Decoder):
             _check_cut(stage.at.layer, facts)
         if isinstance(stage.at, Encoder):

@@ -17,6 +17,7 @@ from .scorer import BeforeLLM, Cut, InsideLLM
 if TYPE_CHECKING:  # for editors and type checkers; at run time a method is imported when it is asked for
     from .cdpruner import CDPruner
     from .divprune import DivPrune
+    from .evs import EVS
     from .fastv import FastV
     from .hired import HiRED
     from .pool import Pool
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time a method is impo
     from .random import Random
     from .todre import ToDRE
     from .transprune import TransPrune
+    from .vcast import VCAST
     from .vflowopt import VFlowOpt
     from .vidcom2 import VidCom2
     from .visionzip import VisionZip
@@ -140,6 +142,7 @@ __all__ = [
     "CDPruner",
     "Cut",
     "DivPrune",
+    "EVS",
     "FastV",
     "HiRED",
     "InsideLLM",
@@ -150,6 +153,7 @@ __all__ = [
     "Random",
     "ToDRE",
     "TransPrune",
+    "VCAST",
     "VFlowOpt",
     "VLAPruner",
     "VTCCLS",

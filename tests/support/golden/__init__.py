@@ -21,7 +21,6 @@ CHECKERS: dict[str, Checker] = {kind: check for m in _MODULES for kind, check in
 PENDING = {
     "dart",
     "dycoke_ttm",
-    "evs_mask",
     "fastvid_onevision",
     "fastvid_qwen",
     "flashvid_compress",
@@ -37,7 +36,6 @@ PENDING = {
     "scope",
     "sparsevlm",
     "tops",
-    "vcast_select",
     "vispruner",
     "vscan",
     "vscan_windows",
