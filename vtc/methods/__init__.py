@@ -20,10 +20,12 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time a method is impo
     from .evs import EVS
     from .fastv import FastV
     from .hired import HiRED
+    from .mmtok import MMTok
     from .pool import Pool
     from .pyramiddrop import PyramidDrop
     from .quota import Quota
     from .random import Random
+    from .scope import SCOPE
     from .todre import ToDRE
     from .transprune import TransPrune
     from .vcast import VCAST
@@ -146,11 +148,13 @@ __all__ = [
     "FastV",
     "HiRED",
     "InsideLLM",
+    "MMTok",
     "Method",
     "Pool",
     "PyramidDrop",
     "Quota",
     "Random",
+    "SCOPE",
     "ToDRE",
     "TransPrune",
     "VCAST",
