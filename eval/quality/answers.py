@@ -60,7 +60,8 @@ def blanked(item: Item) -> Item:
     return Item(item.family, item.question, item.answer, frames, item.seed, item.layout)
 
 
-def _video_inputs(processor: Any, items: Sequence[Item], device: Any) -> dict[str, Any]:
+def video_inputs(processor: Any, items: Sequence[Item], device: Any) -> dict[str, Any]:
+    """Inputs of a batch of questions about videos, one each."""
     texts = []
     for item in items:
         content = [{"type": "video"}, {"type": "text", "text": item.question}]
@@ -77,7 +78,7 @@ def _video_inputs(processor: Any, items: Sequence[Item], device: Any) -> dict[st
 
 def _answer_batch(model: Any, processor: Any, handle: Any, items: Sequence[Item]) -> list[Outcome]:
     if items[0].is_video:
-        inputs = _video_inputs(processor, items, model.device)
+        inputs = video_inputs(processor, items, model.device)
     else:
         inputs = build_inputs(processor, [(list(item.frames), item.question) for item in items], model.device)
     answers = decode(processor, new_tokens(model, inputs, LONGEST))

@@ -93,7 +93,7 @@ def test_qwen_training_pass_equals_the_model_on_images_of_every_size(qwen, seed)
 
 @torch.no_grad()
 def test_qwen_training_pass_equals_the_model_on_a_video(qwen):
-    from vtc.eval.quality.answers import _video_inputs
+    from vtc.eval.quality.answers import video_inputs
     from vtc.eval.quality.questions import Item
 
     model, processor = qwen
@@ -102,7 +102,7 @@ def test_qwen_training_pass_equals_the_model_on_a_video(qwen):
     sample = video_sample(video, asked)
     for slot, logits in enumerate(_qwen_logits(model, sample, 2)):
         item = Item(asked[slot].family, asked[slot].text, "", video.frames, 0, "")
-        inputs = _video_inputs(processor, [item], model.device)
+        inputs = video_inputs(processor, [item], model.device)
         assert inputs["video_grid_thw"].tolist() == [[4, 10, 10]]
         expected = model(**inputs).logits[0, -1]
         assert torch.allclose(logits[sample["questions"][slot, -1] - 1], expected, atol=2e-4)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time a method is impo
     from .evs import EVS
     from .fastv import FastV
     from .hired import HiRED
+    from .holov import HoloV
     from .mmtok import MMTok
     from .pool import Pool
     from .pyramiddrop import PyramidDrop
@@ -32,7 +33,9 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time a method is impo
     from .vflowopt import VFlowOpt
     from .vidcom2 import VidCom2
     from .visionzip import VisionZip
+    from .vispruner import VisPruner
     from .vla_pruner import VLAPruner
+    from .vscan import VScan
     from .vtc_cls import VTCCLS
 
 _HELPERS = {"base", "docs", "scorer"}
@@ -147,6 +150,7 @@ __all__ = [
     "EVS",
     "FastV",
     "HiRED",
+    "HoloV",
     "InsideLLM",
     "MMTok",
     "Method",
@@ -160,8 +164,10 @@ __all__ = [
     "VCAST",
     "VFlowOpt",
     "VLAPruner",
+    "VScan",
     "VTCCLS",
     "VidCom2",
+    "VisPruner",
     "VisionZip",
     "list_methods",
     "make_method",

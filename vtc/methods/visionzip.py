@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from ..core.diversity import unit_rows
-from ..core.merge import assign_nearest, group_shares, grouped_mean
+from ..core.merge import assign_nearest
 from ..core.select import part_budgets, parts_of, topk_indices, with_structure
 from ..core.stage import ModelFacts, Need, Selection, View
+from ._merging import merge_into
 from ._vision import attention_stat, whole_image_layers
 from .base import check_range
 from .scorer import BeforeLLM
@@ -122,11 +123,3 @@ class VisionZip(BeforeLLM):
             return Selection(keep, scores=scores)
         slot[keep] = torch.where(slot[keep] < 0, keep, slot[keep])
         return merge_into(view.features, keep, slot, scores)
-
-
-def merge_into(features: Tensor, keep: Tensor, slot: Tensor, scores: Tensor) -> Selection:
-    """Replace kept rows by the plain means of the tokens that point at them by ``slot`` (-1: dropped)."""
-    groups = torch.where(slot >= 0, torch.searchsorted(keep, slot.clamp_min(0)), -1)
-    weights = torch.ones(len(slot), device=features.device)
-    values = grouped_mean(features, groups, weights, len(keep))
-    return Selection(keep, values, scores, groups, group_shares(groups, weights, len(keep)))

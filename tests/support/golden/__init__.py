@@ -28,15 +28,11 @@ PENDING = {
     "gleanvid_paper",
     "holitom_inner",
     "holitom_outer",
-    "holov",
     "pixelprune",
     "prumerge",
     "prunesid",
     "sparsevlm",
     "tops",
-    "vispruner",
-    "vscan",
-    "vscan_windows",
 }
 """Kinds of methods that are not here yet."""
 
