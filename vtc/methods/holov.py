@@ -107,14 +107,14 @@ class HoloV(BeforeLLM):
         each = max(1, round(count / len(crops)))
         bands = [band for rows in crops for band in bands_of(rows, each)]
         # the mean score of a band is a constant times its mean attention: only a ranking by it needs the cosines
-        scores = [self.score(view.features[band], attention[band]) for band in bands] if self.rank == "score" else []
+        scores = [self.rate(view.features[band], attention[band]) for band in bands] if self.rank == "score" else []
         ranked = scores or [attention[band] for band in bands]
         weights = torch.stack([by.mean() for by in ranked])
         counts = band_budgets(k, weights, [len(band) for band in bands], self.leftover)
         kept = [band[topk_indices(by, c)] for band, by, c in zip(bands, ranked, counts, strict=True)]
         return Selection(with_structure(torch.cat(kept), view.role, self.newlines), scores=attention)
 
-    def score(self, features: Tensor, attention: Tensor) -> Tensor:
+    def rate(self, features: Tensor, attention: Tensor) -> Tensor:
         """Attention and local diversity of the tokens [n] of a band."""
         strong = GAIN * attention
         n = len(strong)
