@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,11 +84,15 @@ def _run(loaded: Loaded, task: _Task, out: Path) -> tuple[list[dict[str, Any]], 
         for keep in KEEPS:
             try:
                 options = OPTIONS.get(method, {})
-                with vtc.patched(loaded.model, method, keep=keep, processor=loaded.processor, **options) as handle:
+                with (
+                    warnings.catch_warnings(),
+                    vtc.patched(loaded.model, method, keep=keep, processor=loaded.processor, **options) as handle,
+                ):
+                    warnings.filterwarnings("error", message=".* left whole")  # a row that is none
                     answer = timed_answer(loaded.model, loaded.processor, inputs, LONGEST)
                     assert handle.last is not None  # there is a picture in every prompt
                     record = handle.last.images[0]
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, UserWarning) as error:
                 refused[method] = one_reason(error)
                 continue
             records[keep][method] = record

@@ -174,7 +174,11 @@ def test_every_method_shows_something_or_says_why_not(shelf):
     example = examples()[0]
     with shelf.use("tiny-llava") as loaded:
         for name in list_methods():
-            found = look(loaded, settings("tiny-llava", name, 0.25, {}), example.media, example.question)
+            try:
+                found = look(loaded, settings("tiny-llava", name, 0.25, {}), example.media, example.question)
+            except ValueError as why:
+                assert "Use a method for both, such as" in str(why)
+                continue
             assert found.picture().width >= 336
             assert explain(found.record, 5).startswith("**Token 5** (row 1, column 6): ")
 

@@ -14,7 +14,7 @@ import torch
 import vtc
 
 from support import faults, tiny
-from support.requests import answer, expected, kept, patch, prompts, state
+from support.requests import VIDEO_ONLY, answer, case_of, expected, kept, patch, prompts, state
 
 KINDS = (RuntimeError, KeyboardInterrupt, SystemExit, GeneratorExit)
 METHODS = vtc.list_methods()
@@ -23,14 +23,14 @@ MODELS = ("llava-clip", "qwen2_5_vl")
 
 
 def _default(model: str, method: str, place: str) -> bool:
-    first = model == MODELS[0]
+    first = model in (MODELS[0], case_of(method))
     return method == "todre" or (first and (method in EVERYWHERE or place in ALWAYS))
 
 
 PARAMETERS = [
     pytest.param(m, x, p, id=f"{m}-{x}-{p}", marks=() if _default(m, x, p) else pytest.mark.slow)
-    for m in MODELS
     for x in METHODS
+    for m in ((case_of(x),) if x in VIDEO_ONLY else MODELS)
     for p in faults.PLACES
 ]
 

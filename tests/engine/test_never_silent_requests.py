@@ -10,6 +10,7 @@ import torch
 import vtc
 
 from support import oracle, tiny
+from support.requests import VIDEO_ONLY, case_of
 
 TEXT_GUIDED = ["fastv", "pyramiddrop", "transprune", "todre"]
 NAMES = ["llava-clip", "qwen2_5_vl"]
@@ -125,12 +126,14 @@ def test_features_of_elsewhere_are_told_of_once(tiny_model):
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_features_that_are_not_finite_are_refused(tiny_model, method, bad):
     """No method ranks by noise."""
-    model, inputs = tiny_model("llava-clip"), dict(tiny.alone(tiny.CASES["llava-clip"], 0))
-    inputs["pixel_values"] = inputs["pixel_values"].clone()
-    inputs["pixel_values"][0, :, 3] = bad
+    name = case_of(method)
+    model, inputs = tiny_model(name), dict(tiny.alone(tiny.CASES[name], 0))
+    pixels = "pixel_values_videos" if method in VIDEO_ONLY else "pixel_values"
+    inputs[pixels] = inputs[pixels].clone()
+    inputs[pixels][0, ..., 3] = bad
     with torch.no_grad(), vtc.patched(model, method, keep=0.25) as handle:
         with pytest.raises(ValueError, match="(?i)finite|NaN") as said:
             model(**inputs)
         assert "\n" not in str(said.value) and handle.last is None
-        model(**tiny.alone(tiny.CASES["llava-clip"], 0))  # the next call is a fresh one
+        model(**tiny.alone(tiny.CASES[name], 0))  # the next call is a fresh one
         assert handle.last is not None

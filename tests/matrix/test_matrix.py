@@ -18,9 +18,12 @@ from vtc.core.stage import Decoder
 from vtc.proof.setups import closes_up
 
 from support import oracle, tiny, tiny_families
+from support.requests import VIDEO_ONLY
 
 CASES, METHODS = list(tiny_families.ALL), vtc.list_methods()
+FIRST = [c for i, c in enumerate(CASES) if c.split("-")[0] not in {d.split("-")[0] for d in CASES[:i]}]
 VIDEOS = {"pixel_values_videos"}
+FILMS = [c for c in CASES if set(tiny.alone(tiny_families.ALL[c], 0)) & VIDEOS]
 STEPS = dict(max_new_tokens=4)
 # recycling may keep a few tokens more or fewer unless told otherwise, and the matrix counts
 # and the first calls of a robot's episode keep everything
@@ -32,13 +35,11 @@ OPTIONS = {
 
 
 def covered(case: str, method: str, attention: str) -> bool:
-    """Two methods and both kernels for the first case of a family, one for its other cases."""
-    i, j = CASES.index(case), METHODS.index(method)
-    first = case.split("-")[0] not in [c.split("-")[0] for c in CASES[:i]]
-    count = len(METHODS)
-    second = (i + 1 + i // count % (count - 1)) % count
-    picks = {i % count: "sdpa", second: "eager" if first else None}
-    return picks.get(j) == attention
+    """Two families and both kernels for every method, and one more method for every case."""
+    j, among = METHODS.index(method), FILMS if method in VIDEO_ONLY else FIRST
+    picks = {among[j % len(among)]: "sdpa", among[(j + 1 + j // len(among)) % len(among)]: "eager"}
+    others = {c: METHODS[i % len(METHODS)] for i, c in enumerate(CASES)}
+    return picks.get(case) == attention or (others.get(case) == method and attention == "sdpa")
 
 
 PARAMETERS = [

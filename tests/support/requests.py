@@ -8,6 +8,8 @@ from typing import Any
 import torch
 
 import vtc
+from vtc.core.stage import ModelFacts
+from vtc.methods import make_method
 
 from support import faults, oracle, tiny
 
@@ -18,11 +20,21 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+FACTS = ModelFacts("test", 24, 22, True, tuple(range(24)), 32, True)
+VIDEO_ONLY = {m for m in vtc.list_methods() if make_method(m).stages(FACTS)[0].modalities == ("video",)}
+"""Methods that leave images alone."""
+
+
+def case_of(method: str) -> str:
+    """The tiny model, by name, on whose first prompt a method acts."""
+    return "qwen2_5_vl-video" if method in VIDEO_ONLY else "llava-clip"
+
+
 @functools.cache
 def prompts(name: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """A prompt with an image, and the same with another image."""
+    """A prompt with an image (and a video, by the name of the model), and the same with others."""
     first = tiny.alone(tiny.CASES[name], 0)
-    return first, {**first, "pixel_values": first["pixel_values"].flip(0) * 0.5 + 0.3}
+    return first, {**first, **{k: v.flip(0) * 0.5 + 0.3 for k, v in first.items() if k.startswith("pixel_values")}}
 
 
 def patch(model: Any, method: str) -> Any:

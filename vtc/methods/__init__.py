@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time a method is impo
     from .divprune import DivPrune
     from .evs import EVS
     from .fastv import FastV
+    from .gleanvid import GleanVID
     from .hired import HiRED
     from .holov import HoloV
     from .mmtok import MMTok
@@ -149,6 +150,7 @@ __all__ = [
     "DivPrune",
     "EVS",
     "FastV",
+    "GleanVID",
     "HiRED",
     "HoloV",
     "InsideLLM",

@@ -25,7 +25,6 @@ PENDING = {
     "fastvid_qwen",
     "flashvid_compress",
     "framefusion_steps",
-    "gleanvid_paper",
     "holitom_inner",
     "holitom_outer",
     "pixelprune",

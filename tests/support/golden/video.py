@@ -6,8 +6,10 @@ import numpy as np
 import torch
 
 from vtc.core.stage import ModelFacts
+from vtc.core.subspace import residual_to_past
 from vtc.methods import make_method
 from vtc.methods.evs import changes
+from vtc.methods.gleanvid import cell_means, debiased, places
 from vtc.methods.vcast import allocate, curvature, standing_out
 
 from ..oracles.views import plain_view
@@ -56,4 +58,30 @@ def evs(arrays):
         assert len(found.keep) == max(int(sizes[0]), int(len(x) * (1 - float(arrays[f"q{k}"]))))
 
 
-KINDS = {"vcast_select": vcast, "evs_mask": evs}
+def gleanvid(arrays):
+    for k in range(int(arrays["n_cases"])):
+        x, grid = case(arrays, k)
+        x = x.double()
+        frame, _ = frames_of(grid)
+        total = int(arrays[f"budgets{k}"].sum())
+        method = make_method("gleanvid", keep=total)
+        (stage,) = method.stages(ModelFacts())
+        view = plain_view(x, stage.keep_count, grid=grid, modality="video")
+        _, cell = places(view, torch.arange(len(x)))
+        hat = debiased(x)
+        pooled, slot = cell_means(hat, frame, cell)
+        novelty = residual_to_past(pooled, None).flatten()[slot]
+        close(novelty, arrays[f"novelty{k}"], 1e-4)
+        counts = method.budgets(novelty, frame, total)
+        assert counts == arrays[f"budgets{k}"].tolist()
+        score, kept = method.walk(x, hat, frame, cell, counts)
+        close(score, arrays[f"scores{k}"], 1e-4)
+        assert kept.tolist() == arrays[f"keep{k}"].tolist()
+        assert stage.select(view).keep.tolist() == arrays[f"keep{k}"].tolist()
+
+
+def close(found, expected, tolerance):
+    torch.testing.assert_close(found, torch.from_numpy(expected).flatten(), atol=tolerance, rtol=tolerance)
+
+
+KINDS = {"vcast_select": vcast, "evs_mask": evs, "gleanvid_paper": gleanvid}
